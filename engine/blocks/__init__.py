@@ -1,0 +1,77 @@
+"""Block formats: how a run of weights is stored in bytes. One file an entry, one registry.
+
+A block holds `block_size` consecutive weights of one row in `block_bytes` bytes. All arrays of
+bytes are 1-d uint8; all weights are float32, row-major.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.errors import UnsupportedError
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class BlockFormat(Protocol):
+    """What an entry of the registry provides."""
+
+    name: str  # ggml's name: "F32", "F16", "Q8_0", "Q4_0"
+    block_size: int  # weights in a block
+    block_bytes: int  # bytes of a block
+    ggml_type: int  # number in a GGUF file; -1 where ggml has none
+
+    def dequantise(self, data: Bytes, count: int) -> Floats:
+        """The `count` weights stored in `data`, as a new float32 array [count]."""
+        ...
+
+    def quantise(self, weights: Floats) -> Bytes:
+        """The bytes of `weights` (their number is a multiple of block_size)."""
+        ...
+
+
+_REGISTRY: dict[str, BlockFormat] = {}
+
+
+def register(block_format: BlockFormat) -> None:
+    """Add an entry; a second one of the same name is a programming error."""
+    if block_format.name in _REGISTRY:
+        raise RuntimeError(f"block format {block_format.name!r} is registered twice")
+    _REGISTRY[block_format.name] = block_format
+
+
+def get(name: str) -> BlockFormat:
+    """The block format called `name`; UnsupportedError lists the known ones."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise UnsupportedError(
+            f"unknown tensor type {name!r}", f"this version reads {', '.join(sorted(_REGISTRY))}"
+        ) from None
+
+
+def by_ggml_type(number: int) -> BlockFormat | None:
+    """The block format with this GGUF type number, if there is one."""
+    return next((f for f in _REGISTRY.values() if f.ggml_type == number), None)
+
+
+def names() -> tuple[str, ...]:
+    """Names of all block formats."""
+    return tuple(sorted(_REGISTRY))
+
+
+def nbytes(block_format: BlockFormat, count: int) -> int:
+    """Bytes that `count` weights take; `count` must be whole blocks."""
+    blocks, rest = divmod(count, block_format.block_size)
+    if rest:
+        raise UnsupportedError(
+            f"{count} weights are not whole {block_format.name} blocks of {block_format.block_size}"
+        )
+    return blocks * block_format.block_bytes
+
+
+from fireside.engine.blocks import floats, q4_0, q8_0  # noqa: E402, F401  (fill the registry)

@@ -1,0 +1,88 @@
+"""What every reader of a file format returns: one shape for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine import blocks
+from fireside.engine.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One weight as the file has it: raw bytes, usually a view into the memory map.
+
+    `name` is GGUF's ("token_embd.weight", "blk.0.attn_q.weight", ...) whatever the file calls it.
+    `shape` is NumPy's: a matrix is [rows out, columns in]. `block` names a block format.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    block: str
+    data: NDArray[np.uint8]  # 1-d
+
+    @property
+    def count(self) -> int:
+        """Number of weights."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def to_float32(self) -> NDArray[np.float32]:
+        """The weights, dequantised: a float32 array of `shape` (F32 data is not copied)."""
+        return blocks.get(self.block).dequantise(self.data, self.count).reshape(self.shape)
+
+
+# sentencepiece's piece types, which GGUF shares
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
+
+    kind: Literal["spm"]
+    pieces: tuple[str, ...]  # with U+2581 for the space, "<0x0A>" for byte pieces
+    scores: NDArray[np.float32]  # [vocab]; a higher one is merged first
+    types: NDArray[np.int32]  # [vocab]; one of the constants above
+    bos_id: int = 1
+    eos_id: int = 2
+    unk_id: int = 0
+    add_bos: bool = True
+    add_space_prefix: bool = True
+    end_ids: tuple[int, ...] = ()  # further ids that end a text, beside eos_id
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model file: header parsed and checked, weights mapped but not read."""
+
+    path: Path
+    format: str  # for people: "llama2.c v1", "GGUF v3"
+    name: str  # for people: general.name, or the file's stem
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+    vocabulary: Vocabulary | None  # None: the file carries none (--tokenizer gives it)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the classifier is the embedding itself."""
+        return "output.weight" not in self.tensors
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(tensor.count for tensor in self.tensors.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as the file has them."""
+        return sum(tensor.data.nbytes for tensor in self.tensors.values())
