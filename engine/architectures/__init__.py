@@ -1,0 +1,65 @@
+"""Architectures: each is one file that turns a ModelConfig into a Plan. One registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fireside.engine.checkpoints.types import Tensor
+from fireside.engine.config import ModelConfig
+from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.plan import Plan
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An entry: the weights a model of this kind needs, and the plan of its forward pass."""
+
+    name: str
+    shapes: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]]
+    plan: Callable[[ModelConfig, bool], Plan]  # (config, tied)
+
+
+_REGISTRY: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> Architecture:
+    """Add an entry; a second one of the same name is a programming error."""
+    if architecture.name in _REGISTRY:
+        raise RuntimeError(f"architecture {architecture.name!r} is registered twice")
+    _REGISTRY[architecture.name] = architecture
+    return architecture
+
+
+def get(name: str) -> Architecture:
+    """The architecture called `name`; UnsupportedError lists the known ones."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise UnsupportedError(
+            f"unknown architecture {name!r}", f"this version runs {', '.join(sorted(_REGISTRY))}"
+        ) from None
+
+
+def names() -> tuple[str, ...]:
+    """Names of all architectures."""
+    return tuple(sorted(_REGISTRY))
+
+
+def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> None:
+    """CheckpointError unless every weight the architecture needs is there in its shape.
+
+    `output.weight` may be missing: then the embedding is the classifier too.
+    """
+    for name, shape in get(config.architecture).shapes(config).items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            if name != "output.weight":
+                raise CheckpointError(f"{where}: tensor {name} is missing")
+        elif tensor.shape != shape:
+            raise CheckpointError(
+                f"{where}: tensor {name} has shape {list(tensor.shape)}, expected {list(shape)}"
+            )
+
+
+from fireside.engine.architectures import llama  # noqa: E402, F401  (fills the registry)

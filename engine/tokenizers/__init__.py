@@ -1,0 +1,48 @@
+"""Tokenizers: text -> ids -> text. `from_vocabulary` makes one from what a checkpoint carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from fireside.engine.checkpoints.types import Vocabulary
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back."""
+
+    vocabulary: Vocabulary
+
+    def encode(self, text: str, *, bos: bool | None = None) -> list[int]:
+        """Ids of `text`; `bos` None = as the vocabulary says. Special tokens are not parsed."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of `ids`: a BOS and the leading space it brings left out; U+FFFD for bad bytes."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that `token` adds to a text; b"" for control tokens."""
+        ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a text."""
+        ...
+
+
+def from_vocabulary(vocabulary: Vocabulary) -> Tokenizer:
+    """A tokenizer over the vocabulary of a checkpoint."""
+    from fireside.engine.tokenizers.spm import SpmTokenizer
+
+    return SpmTokenizer(vocabulary)
+
+
+def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
+    """Read tokenizer.bin (llama2.c), tokenizer.model (sentencepiece) or a GGUF's, by content.
+
+    `vocab_size` is what the model expects; tokenizer.bin does not say its own.
+    """
+    from fireside.engine.tokenizers import files
+
+    return files.read_vocabulary(path, vocab_size)
