@@ -1,0 +1,105 @@
+"""`load`: a file becomes a Model, which is immutable and may carry many sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fireside.engine import architectures, executors
+from fireside.engine.checkpoints import open_checkpoint
+from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
+from fireside.engine.config import ModelConfig
+from fireside.engine.errors import CheckpointError, FiresideError
+from fireside.engine.executors import Executor, Progress, Quant
+from fireside.engine.session import Session
+from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
+
+
+class Model:
+    """A checkpoint, its tokenizer and an executor with the weights laid out."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Tokenizer, executor: Executor, quant: Quant
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.executor = executor
+        self.quant = quant
+        # A text never goes on behind a new beginning: llama2.c's models end a story with a BOS.
+        self.end_ids = tokenizer.end_ids | {tokenizer.vocabulary.bos_id}
+
+    @property
+    def name(self) -> str:
+        """What to call it to a person."""
+        return self.checkpoint.name
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its shape."""
+        return self.checkpoint.config
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights in memory."""
+        return self.executor.nbytes
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, at least one: the BOS, where the vocabulary has one, begins an empty text."""
+        ids = self.tokenizer.encode(text)
+        return ids or [self.tokenizer.vocabulary.bos_id]
+
+    def session(self, context: int = 0) -> Session:
+        """A new timeline; `context` tokens, 0 = as many as the model was trained for."""
+        return Session(self, context)
+
+
+def load(
+    path: str | Path,
+    *,
+    quant: Quant = "none",
+    kernels: str = "auto",
+    threads: int = 0,
+    tokenizer: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Open the model file at `path` and lay its weights out for the chosen kernels.
+
+    quant: "none" = as the file has them, "q8" or "q4" = quantised now. kernels: "auto", "native"
+    or "numpy". threads: 0 = as many as there are cores to use. tokenizer: a file for checkpoints
+    that carry none (a `tokenizer.bin` or `tokenizer.model` beside the model is found by itself).
+    progress(done, total) counts bytes; what it raises ends the loading. Raises CheckpointError,
+    UnsupportedError, KernelsError.
+    """
+    if quant not in executors.QUANTS:
+        raise FiresideError(f"unknown quantisation {quant!r}", "choose none, q8 or q4")
+    kind = executors.choose(kernels)
+    checkpoint = open_checkpoint(Path(path))
+    architecture = architectures.get(checkpoint.config.architecture)
+    vocabulary = find_vocabulary(checkpoint, tokenizer)
+    plan = architecture.plan(checkpoint.config, checkpoint.tied)
+    executor = kind.build(plan, checkpoint, quant, threads, progress)
+    return Model(checkpoint, from_vocabulary(vocabulary), executor, quant)
+
+
+def find_vocabulary(checkpoint: Checkpoint, tokenizer: str | Path | None) -> Vocabulary:
+    """The vocabulary given, else the checkpoint's own, else the one beside it."""
+    size = checkpoint.config.vocab_size
+    if tokenizer is not None:
+        vocabulary = read_vocabulary(Path(tokenizer), size)
+        where = str(tokenizer)
+    elif checkpoint.vocabulary is not None:
+        vocabulary, where = checkpoint.vocabulary, str(checkpoint.path)
+    else:
+        beside = [checkpoint.path.with_name(n) for n in ("tokenizer.bin", "tokenizer.model")]
+        found = next((p for p in beside if p.is_file()), None)
+        if found is None:
+            raise CheckpointError(
+                f"{checkpoint.path} carries no tokenizer",
+                "name its tokenizer.bin or tokenizer.model with --tokenizer",
+            )
+        vocabulary, where = read_vocabulary(found, size), str(found)
+    if len(vocabulary) != size:
+        raise CheckpointError(
+            f"{where}: the tokenizer has {len(vocabulary)} tokens, the model {size}",
+            "choose the tokenizer that belongs to the model",
+        )
+    return vocabulary

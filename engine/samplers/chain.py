@@ -1,0 +1,211 @@
+"""The sampler chain: penalties, top-k, typical-p, top-p, min-p, temperature, draw.
+
+Candidates are two arrays of equal length, ids (int64) and logits (float64), most likely first
+once a stage has sorted them; ties go to the lower id. A stage returns the candidates it keeps,
+never none. Sums are float64, so a choice does not hang on the last bit of a float32.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.errors import SamplingError
+from fireside.engine.samplers.parameters import Sampling
+
+Logits = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Tokens still in the race; `ranked` = sorted, most likely first."""
+
+    ids: Ids
+    logits: Logits
+    ranked: bool = False
+
+    def sorted(self) -> Candidates:
+        """The same, most likely first, ties by id."""
+        if self.ranked:
+            return self
+        order = np.lexsort((self.ids, -self.logits))
+        return Candidates(self.ids[order], self.logits[order], True)
+
+    def first(self, count: int) -> Candidates:
+        """The first `count`, at least one."""
+        count = max(count, 1)
+        return Candidates(self.ids[:count], self.logits[:count], self.ranked)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A drawn token; probabilities are the model's own, before any sampler."""
+
+    id: int
+    probability: float
+    alternatives: tuple[tuple[int, float], ...]  # (id, probability), most likely first
+
+
+def softmax(logits: Logits) -> Logits:
+    """exp(x - max) / sum, [n] -> [n]."""
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def penalise(logits: Logits, recent: Sequence[int], s: Sampling) -> None:
+    """Repetition, presence and frequency penalties, in place; `recent` may repeat ids."""
+    if not recent:
+        return
+    counts = Counter(recent)
+    ids = np.fromiter(counts.keys(), np.int64, len(counts))
+    times = np.fromiter(counts.values(), np.float64, len(counts))
+    x = logits[ids]
+    if s.repetition_penalty != 1.0:
+        if s.penalty_form == "divide":
+            x = np.where(x > 0, x / s.repetition_penalty, x * s.repetition_penalty)
+        else:
+            x = x * s.repetition_penalty**times
+    logits[ids] = x - s.presence_penalty - s.frequency_penalty * times
+
+
+def top_k(c: Candidates, s: Sampling) -> Candidates:
+    """Keep the k most likely."""
+    if s.top_k <= 0 or s.top_k >= len(c.ids):
+        return c
+    if not c.ranked:  # all that reach the k-th largest logit, so that ties are settled by id
+        kth = np.partition(c.logits, -s.top_k)[-s.top_k]
+        kept = c.logits >= kth
+        c = Candidates(c.ids[kept], c.logits[kept]).sorted()
+    return c.first(s.top_k)
+
+
+def typical_p(c: Candidates, s: Sampling) -> Candidates:
+    """Keep those whose surprise is nearest the expected one, up to this share."""
+    if s.typical_p >= 1.0:
+        return c
+    p = softmax(c.logits)
+    surprise = -np.log(np.maximum(p, 1e-300))
+    distance = np.abs(surprise - (p * surprise).sum())
+    order = np.lexsort((c.ids, distance))
+    count = int(np.searchsorted(np.cumsum(p[order]), s.typical_p)) + 1
+    kept = np.sort(order[:count])  # the order the candidates came in
+    return Candidates(c.ids[kept], c.logits[kept], c.ranked)
+
+
+def top_p(c: Candidates, s: Sampling) -> Candidates:
+    """Keep the fewest most likely whose shares reach top_p."""
+    if s.top_p >= 1.0:
+        return c
+    c = c.sorted()
+    count = int(np.searchsorted(np.cumsum(softmax(c.logits)), s.top_p)) + 1
+    return c.first(count)
+
+
+def min_p(c: Candidates, s: Sampling) -> Candidates:
+    """Keep those at least min_p times as likely as the most likely."""
+    if s.min_p <= 0.0:
+        return c
+    kept = c.logits >= c.logits.max() + np.log(s.min_p)
+    return Candidates(c.ids[kept], c.logits[kept], c.ranked)
+
+
+STAGES: tuple[tuple[str, Callable[[Candidates, Sampling], Candidates]], ...] = (
+    ("top-k", top_k),
+    ("typical-p", typical_p),
+    ("top-p", top_p),
+    ("min-p", min_p),
+)
+"""After the penalties and before the temperature, in this order (llama.cpp's)."""
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) from (seed, position): SplitMix64's mixer (Steele et al. 2014)."""
+    mask = 2**64 - 1
+    z = (seed + (position + 1) * 0x9E3779B97F4A7C15) & mask
+    for _ in range(2):  # twice: neighbouring seeds must not give neighbouring stories
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        z ^= z >> 31
+        z = (z + 0x9E3779B97F4A7C15) & mask
+    return (z >> 11) / 2**53
+
+
+class Chain:
+    """A Sampling made ready to draw; the seed is fixed here if it was left open."""
+
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self.sampling = sampling
+        self.seed = seed
+
+    def penalised(self, logits: NDArray[np.float32], history: Sequence[int]) -> Logits:
+        """A float64 copy of logits [vocab] after the penalties; history = all ids so far."""
+        s = self.sampling
+        values = logits.astype(np.float64)
+        if s.repetition_penalty != 1.0 or s.presence_penalty or s.frequency_penalty:
+            recent = history[-s.repetition_window :] if s.repetition_window else history
+            penalise(values, recent, s)
+        return values
+
+    def survivors(self, values: Logits) -> tuple[Ids, Logits]:
+        """Ids and probabilities of what the stages leave of penalised logits, likeliest first."""
+        s = self.sampling
+        c = Candidates(np.arange(len(values), dtype=np.int64), values)
+        if 0 < s.min_p and s.top_k == 0 and s.typical_p >= 1.0:
+            c = min_p_before_sorting(c, s)
+        for _, stage in STAGES:
+            c = stage(c, s)
+        c = c.sorted()
+        return c.ids, softmax(c.logits / s.temperature)
+
+    def choose(
+        self,
+        logits: NDArray[np.float32],
+        history: Sequence[int],
+        position: int,
+        alternatives: int = 0,
+    ) -> Choice:
+        """Draw the token at `position` of the text."""
+        if not np.isfinite(logits).all():
+            raise SamplingError(
+                "the model gave numbers that are not finite", "its file may be damaged"
+            )
+        values = self.penalised(logits, history)
+        if self.sampling.temperature == 0.0:
+            chosen = int(values.argmax())
+        else:
+            ids, p = self.survivors(values)
+            index = np.searchsorted(np.cumsum(p), uniform(self.seed, position), side="right")
+            chosen = int(ids[min(int(index), len(ids) - 1)])
+        return describe(logits, chosen, alternatives)
+
+
+def min_p_before_sorting(c: Candidates, s: Sampling) -> Candidates:
+    """Drop what top-p and min-p cannot both keep, without changing what they do keep.
+
+    Sorting a large vocabulary is most of the work. What lies so far below the best that all of it
+    together cannot weigh 1e-12 of the total changes no decision of top-p that is not lost in
+    rounding, so it need not be sorted.
+    """
+    floor = c.logits.max() - 27.6 - np.log(len(c.ids))  # e^-27.6 = 1e-12
+    kept = c.logits >= min(floor, c.logits.max() + np.log(s.min_p))
+    return Candidates(c.ids[kept], c.logits[kept], c.ranked)
+
+
+def describe(logits: NDArray[np.float32], chosen: int, alternatives: int) -> Choice:
+    """The model's own probability of `chosen` and its `alternatives` most likely tokens."""
+    x = logits.astype(np.float64)
+    x -= x.max()
+    weights = np.exp(x)
+    total = weights.sum()
+    best: tuple[tuple[int, float], ...] = ()
+    if alternatives > 0:
+        count = min(alternatives, len(x))
+        top = np.argpartition(x, -count)[-count:]
+        top = top[np.lexsort((top, -x[top]))]
+        best = tuple((int(i), float(weights[i] / total)) for i in top)
+    return Choice(chosen, float(weights[chosen] / total), best)

@@ -1,0 +1,277 @@
+"""A Session: one timeline of text over a loaded model, and `generate`, which continues it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.errors import ContextOverflowError, FiresideError
+from fireside.engine.events import (
+    Alternative,
+    ContextSlid,
+    Event,
+    Finished,
+    FinishReason,
+    PrefillProgress,
+    Statistics,
+    Token,
+)
+from fireside.engine.executors import Aborted
+from fireside.engine.samplers import Chain, Choice, Sampling
+from fireside.engine.stop import StopMatcher
+from fireside.engine.tokenizers.detokenizer import Detokenizer
+
+if TYPE_CHECKING:
+    from fireside.engine.model import Model
+
+Overflow = Literal["slide", "stop"]
+CHUNK = 128  # tokens of one prefill step: small enough that progress and abort are prompt
+
+
+class Session:
+    """One mutable timeline. Not thread-safe, but for `abort`, which any thread may call.
+
+    `ids` is what the cache holds. Only what differs from it is computed: to continue, edit, undo,
+    regenerate or switch a branch is to call `sync` (or `generate`) with another text.
+    """
+
+    def __init__(self, model: Model, context: int = 0) -> None:
+        self.model = model
+        self.context = context or model.config.context_length
+        if not 8 <= self.context <= model.config.context_length:
+            raise ContextOverflowError(
+                f"a context of {self.context} tokens is not possible with {model.name}",
+                f"choose 8 to {model.config.context_length}",
+            )
+        self.ids: list[int] = []
+        self._cache = model.executor.new_cache(self.context)
+        self._logits: NDArray[np.float32] | None = None  # those after self.ids
+        self._abort = threading.Event()
+        self._running = False
+
+    # -- the timeline ---------------------------------------------------------------------------
+
+    def sync(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Make the cache hold `ids` (1 to `context` of them); the logits [vocab] after the last."""
+        for _ in self._prefill(list(ids)):
+            pass
+        assert self._logits is not None
+        return self._logits
+
+    def window(self, ids: Sequence[int]) -> tuple[list[int], int]:
+        """(the ids that are computed for a text, how many were left out of it).
+
+        A text that fits is itself. A longer one keeps its first eighth of a window and slides the
+        rest in hops of a quarter window, so that the cache stays of use between hops. What is
+        left out depends on the length of the text alone.
+        """
+        excess = len(ids) - self.context
+        if excess <= 0:
+            return list(ids), 0
+        kept, hop = self.context // 8, self.context // 4
+        dropped = -(-excess // hop) * hop
+        return [*ids[:kept], *ids[kept + dropped :]], dropped
+
+    def _prefill(self, ids: list[int]) -> Iterator[PrefillProgress]:
+        """Compute what the cache lacks, in chunks; sets `ids` and `_logits`."""
+        if not 1 <= len(ids) <= self.context:
+            raise ContextOverflowError(
+                f"{len(ids)} tokens do not fit the context of {self.context}",
+                "shorten the text or choose a larger --context",
+            )
+        vocab_size = self.model.config.vocab_size
+        if not all(0 <= i < vocab_size for i in ids):
+            raise FiresideError(f"a token id is outside the vocabulary of {vocab_size}")
+        reused = common_prefix(self.ids, ids)
+        if reused == len(ids) and (reused < len(self.ids) or self._logits is None):
+            reused -= 1  # the last token again, for its logits
+        del self.ids[reused:]
+        yield PrefillProgress(reused, len(ids), reused)
+        while len(self.ids) < len(ids):
+            start = len(self.ids)
+            chunk = ids[start : start + CHUNK]
+            rows: Literal["last", "none"] = "last" if start + len(chunk) == len(ids) else "none"
+            logits = self._step(chunk, start, rows)
+            self.ids += chunk
+            self._logits = logits[0] if rows == "last" else None
+            yield PrefillProgress(len(self.ids), len(ids), reused)
+
+    def _step(
+        self, chunk: list[int], start: int, rows: Literal["last", "none"]
+    ) -> NDArray[np.float32]:
+        self._logits = None
+        executor = self.model.executor
+        while True:
+            if self._abort.is_set():
+                raise Aborted
+            try:
+                return executor.step(self._cache, np.array(chunk, np.int32), start, rows)
+            except Aborted:
+                if self._abort.is_set():
+                    raise
+                # somebody else's abort, or one that came after its generation had ended: again
+
+    # -- generation -----------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        max_tokens: int = 0,
+        stop: Sequence[str] = (),
+        alternatives: int = 0,
+        overflow: Overflow = "stop",
+    ) -> Iterator[Event]:
+        """Continue `prompt` (text, or ids with their BOS) and yield events; the last is Finished.
+
+        max_tokens 0 = until the model ends the text or the context is full. overflow "stop": a
+        full context ends it (reason "context") and a prompt that does not fit is a
+        ContextOverflowError; "slide": see `window`, a ContextSlid event tells of every hop.
+        Close the iterator, or call `abort`, to stop early.
+        """
+        sampling = sampling or Sampling()
+        seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
+        ids = self.model.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        if overflow == "stop" and len(ids) > self.context:
+            raise ContextOverflowError(
+                f"the prompt is {len(ids)} tokens long, the context holds {self.context}",
+                "shorten it, choose a larger --context or let it slide",
+            )
+        matcher = StopMatcher(stop)
+        run = _Run(self, ids, Chain(sampling, seed), matcher, max_tokens, alternatives, overflow)
+        self._abort.clear()
+        self._running = True
+        try:
+            yield from run.events()
+        finally:
+            self._running = False
+
+    def abort(self) -> None:
+        """End the generation that runs now, soon; it still yields its Finished event."""
+        self._abort.set()
+        if self._running:
+            self.model.executor.abort()
+
+
+class _Run:
+    """One call of generate: its text so far and its counts."""
+
+    def __init__(
+        self,
+        session: Session,
+        ids: list[int],
+        chain: Chain,
+        matcher: StopMatcher,
+        max_tokens: int,
+        alternatives: int,
+        overflow: Overflow,
+    ) -> None:
+        self.session = session
+        self.text = ids  # the whole text, prompt and all, windowed or not
+        self.prompt_length = len(ids)
+        self.chain = chain
+        self.matcher = matcher
+        self.max_tokens = max_tokens
+        self.alternatives = alternatives
+        self.overflow = overflow
+        self.detokenizer = Detokenizer(session.model.tokenizer, ids)
+        self.dropped = 0
+        self.prefill_tokens = self.reused_tokens = 0
+        self.prefill_s = self.decode_s = 0.0
+
+    def events(self) -> Iterator[Event]:
+        started = time.perf_counter()
+        reason: FinishReason = "aborted"
+        try:
+            yield from self._compute()
+            self.prefill_s = time.perf_counter() - started
+            reason = yield from self._decode()
+        except Aborted:
+            if not self.prefill_s:
+                self.prefill_s = time.perf_counter() - started
+        self.decode_s = time.perf_counter() - started - self.prefill_s
+        tail = "" if reason == "stop" else self._flush()
+        yield Finished(reason, tail, tuple(self.generated), self.chain.seed, self._statistics())
+
+    @property
+    def generated(self) -> list[int]:
+        return self.text[self.prompt_length :]
+
+    def _compute(self) -> Iterator[Event]:
+        """Bring the session to the text so far; prefill counts are those of the first call."""
+        window, dropped = self.session.window(self.text)
+        first = not self.generated
+        if dropped != self.dropped:
+            self.dropped = dropped
+            yield ContextSlid(self.session.context // 8, dropped)
+        for progress in self.session._prefill(window):
+            if first:
+                self.reused_tokens = progress.reused
+                self.prefill_tokens = progress.done - progress.reused
+            if first or progress.total - progress.reused > 1:
+                yield progress
+
+    def _decode(self) -> Iterator[Event]:
+        """Draw, emit, compute, until something ends it; the generator's value says what."""
+        ends = self.session.model.end_ids
+        index = 0
+        while True:
+            if self.session._abort.is_set():
+                return "aborted"
+            if self.overflow == "stop" and len(self.text) >= self.session.context:
+                return "context"
+            choice = self._choose()
+            if choice.id in ends:
+                return "end"
+            self.text.append(choice.id)
+            text, stopped = self.matcher.push(self.detokenizer.push(choice.id))
+            yield Token(choice.id, text, index, choice.probability, self._alternatives(choice))
+            index += 1
+            if stopped:
+                return "stop"
+            if index == self.max_tokens:
+                return "length"
+            yield from self._compute()
+
+    def _choose(self) -> Choice:
+        logits = self.session._logits
+        assert logits is not None
+        return self.chain.choose(logits, self.text, len(self.text), self.alternatives)
+
+    def _alternatives(self, choice: Choice) -> tuple[Alternative, ...]:
+        tokenizer = self.session.model.tokenizer
+        return tuple(
+            Alternative(i, tokenizer.token_bytes(i).decode("utf-8", "replace"), p)
+            for i, p in choice.alternatives
+        )
+
+    def _flush(self) -> str:
+        """What the detokenizer and the stop matcher hold, now that nothing follows."""
+        text, stopped = self.matcher.push(self.detokenizer.flush())
+        return text if stopped else text + self.matcher.flush()
+
+    def _statistics(self) -> Statistics:
+        return Statistics(
+            prefill_tokens=self.prefill_tokens,
+            reused_tokens=self.reused_tokens,
+            prefill_s=self.prefill_s,
+            decode_tokens=len(self.generated),
+            decode_s=self.decode_s,
+            context_used=len(self.session.ids),
+            context_size=self.session.context,
+        )
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first ids two texts share."""
+    length = min(len(a), len(b))
+    if list(a[:length]) == list(b[:length]):
+        return length
+    return next(i for i in range(length) if a[i] != b[i])
