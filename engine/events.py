@@ -21,7 +21,7 @@ class PrefillProgress:
 
 @dataclass(frozen=True)
 class ContextSlid:
-    """The text outgrew the window: the first `kept` tokens stay, `dropped` after them are left out."""
+    """The text outgrew the window: the first `kept` tokens stay, the next `dropped` are out."""
 
     kept: int
     dropped: int

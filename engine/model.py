@@ -43,7 +43,7 @@ class Model:
         return self.executor.nbytes
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, at least one: the BOS, where the vocabulary has one, begins an empty text."""
+        """Ids of `text`, at least one: an empty text is a BOS."""
         ids = self.tokenizer.encode(text)
         return ids or [self.tokenizer.vocabulary.bos_id]
 

@@ -34,7 +34,7 @@ class Embed:
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight; weight: [width]. (Zhang and Sennrich 2019)"""
+    """out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight [width]. (Zhang and Sennrich 2019)"""
 
     weight: str
     x: Slice

@@ -155,7 +155,7 @@ class Chain:
         """Ids and probabilities of what the stages leave of penalised logits, likeliest first."""
         s = self.sampling
         c = Candidates(np.arange(len(values), dtype=np.int64), values)
-        if 0 < s.min_p and s.top_k == 0 and s.typical_p >= 1.0:
+        if s.min_p > 0 and s.top_k == 0 and s.typical_p >= 1.0:
             c = min_p_before_sorting(c, s)
         for _, stage in STAGES:
             c = stage(c, s)

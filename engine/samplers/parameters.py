@@ -62,7 +62,9 @@ class Sampling:
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
-                raise SamplingError(f"unknown sampler setting {key!r}", f"known: {', '.join(known)}")
+                raise SamplingError(
+                    f"unknown sampler setting {key!r}", f"known: {', '.join(known)}"
+                )
         try:
             return cls(**values)
         except TypeError as error:

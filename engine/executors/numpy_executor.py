@@ -1,0 +1,251 @@
+"""The Plan in plain NumPy: for machines without a compiler, and to check the C against.
+
+It does what the native kernels do, number for number up to the rounding of a float32: weights of a
+quantised kind meet activations that were rounded to int8 blocks first. Rows (tokens) go through a
+matrix one at a time, because a BLAS may sum a batch in another order than a single row, and a story
+must not depend on how it was cut into steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine import blocks
+from fireside.engine.checkpoints.types import Checkpoint, Tensor
+from fireside.engine.executors import (
+    Aborted,
+    Cache,
+    ExecutorKind,
+    Progress,
+    Quant,
+    Rows,
+    register,
+)
+from fireside.engine.plan import (
+    Attention,
+    Embed,
+    GatedActivation,
+    MatMul,
+    Op,
+    Plan,
+    RMSNorm,
+    Rope,
+    SelectRows,
+    Slice,
+)
+
+Array = NDArray[np.float32]
+BLOCK = 32  # activations that share a scale, as in ggml's Q8_0
+TARGET = {"q8": "Q8_0", "q4": "Q4_0"}
+
+
+@dataclass
+class Matrix:
+    """A weight ready to use: values [rows, columns]; `rounded`: its inputs are rounded to int8."""
+
+    values: Array
+    rounded: bool
+
+
+@dataclass
+class NumpyCache:
+    """Keys and values: two arrays [layers, positions, kv heads, head_dim]."""
+
+    capacity: int
+    keys: Array
+    values: Array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+@dataclass
+class Frame:
+    """What one step works on."""
+
+    cache: NumpyCache
+    tokens: NDArray[np.int32]
+    position: int
+    rows: Rows
+    buffers: dict[str, Array] = field(default_factory=dict)
+
+    def read(self, s: Slice) -> Array:
+        """The columns of a buffer that `s` names: a view [n, width]."""
+        return self.buffers[s.buffer][:, s.start : s.start + s.width]
+
+
+def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
+    """Dequantise a matrix [rows, columns], after quantising it where `quant` asks for that."""
+    if quant == "none" or tensor.block == TARGET[quant]:
+        rounded = tensor.block in TARGET.values()
+        return Matrix(tensor.to_float32(), rounded)
+    rows, columns = tensor.shape
+    padded = -(-columns // BLOCK) * BLOCK  # rows that end within a block are filled with zeros
+    target = blocks.get(TARGET[quant])
+    values = np.zeros((rows, padded), np.float32)
+    values[:, :columns] = tensor.to_float32()
+    data = target.quantise(values.reshape(-1))
+    values = target.dequantise(data, values.size).reshape(rows, padded)
+    return Matrix(np.ascontiguousarray(values[:, :columns]), True)
+
+
+def round_to_int8(x: Array) -> Array:
+    """x [n, width] as blocks of 32 int8 with a scale would have it, back in float32."""
+    n, width = x.shape
+    padded = np.zeros((n, -(-width // BLOCK) * BLOCK), np.float32)
+    padded[:, :width] = x
+    grouped = padded.reshape(n, -1, BLOCK)
+    largest = np.abs(grouped).max(-1, keepdims=True)
+    scale = largest / np.float32(127)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    rounded: Array = (np.rint(grouped * inverse) * scale).reshape(n, -1)[:, :width]
+    return rounded
+
+
+class NumpyExecutor:
+    """See fireside.engine.executors.Executor."""
+
+    name = "numpy"
+    isa = "numpy"
+
+    def __init__(
+        self, plan: Plan, checkpoint: Checkpoint, quant: Quant, progress: Progress | None
+    ) -> None:
+        self.plan = plan
+        self.threads = 0  # NumPy's BLAS decides
+        self._abort = threading.Event()
+        self._matrices: dict[str, Matrix] = {}
+        names = dict.fromkeys(name for group in plan.weights for name in group)
+        total = sum(checkpoint.tensors[name].data.nbytes for name in names)
+        done = 0
+        for name in names:
+            tensor = checkpoint.tensors[name]
+            self._matrices[name] = (
+                load_matrix(tensor, quant)
+                if len(tensor.shape) == 2
+                else Matrix(tensor.to_float32(), False)
+            )
+            done += tensor.data.nbytes
+            if progress:
+                progress(done, total)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights as laid out: float32, whatever the file has."""
+        return sum(matrix.values.nbytes for matrix in self._matrices.values())
+
+    def new_cache(self, capacity: int) -> NumpyCache:
+        """An empty cache for `capacity` positions."""
+        shape = (self.plan.n_layers, capacity, self.plan.n_kv_heads, self.plan.head_dim)
+        return NumpyCache(capacity, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+
+    def abort(self) -> None:
+        """See Executor.abort."""
+        self._abort.set()
+
+    def step(self, cache: Cache, tokens: NDArray[np.int32], position: int, rows: Rows) -> Array:
+        """See Executor.step."""
+        assert isinstance(cache, NumpyCache)
+        assert 0 <= position <= position + len(tokens) <= cache.capacity
+        frame = Frame(cache, tokens, position, rows)
+        for name, width in self.plan.buffers.items():
+            frame.buffers[name] = np.empty((len(tokens), width), np.float32)
+        for op in self.plan.ops:
+            if self._abort.is_set():
+                self._abort.clear()
+                raise Aborted
+            self._run(op, frame)
+            if isinstance(op, SelectRows) and rows == "none":
+                return np.empty((0, self.plan.logits.width), np.float32)
+        return frame.read(self.plan.logits).copy()
+
+    def _run(self, op: Op, frame: Frame) -> None:
+        match op:
+            case Embed():
+                frame.read(op.out)[:] = self._matrices[op.weight].values[frame.tokens]
+            case RMSNorm():
+                self._norm(op, frame)
+            case MatMul():
+                self._matmul(op, frame)
+            case Rope():
+                self._rope(op, frame)
+            case Attention():
+                self._attention(op, frame)
+            case GatedActivation():
+                gate, up = frame.read(op.gate), frame.read(op.up)
+                with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
+                    frame.read(op.out)[:] = gate / (1 + np.exp(-gate)) * up
+            case SelectRows():
+                keep = {"last": slice(-1, None), "all": slice(None), "none": slice(0, 0)}[
+                    frame.rows
+                ]
+                frame.buffers = {name: b[keep] for name, b in frame.buffers.items()}
+                frame.read(op.out)[:] = frame.read(op.x)
+
+    def _norm(self, op: RMSNorm, frame: Frame) -> None:
+        x = frame.read(op.x)
+        weight = self._matrices[op.weight].values
+        for row, out in zip(x, frame.read(op.out), strict=True):
+            mean = np.dot(row, row) / np.float32(len(row))
+            out[:] = row / np.sqrt(mean + np.float32(op.eps)) * weight
+
+    def _matmul(self, op: MatMul, frame: Frame) -> None:
+        x, out = frame.read(op.x), frame.read(op.out)
+        start = 0
+        for name in op.weights:
+            matrix = self._matrices[name]
+            inputs = round_to_int8(x) if matrix.rounded else x
+            stop = start + len(matrix.values)
+            for row, target in zip(inputs, out[:, start:stop], strict=True):
+                product = matrix.values @ row
+                target[:] = target + product if op.add else product
+            start = stop
+
+    def _rope(self, op: Rope, frame: Frame) -> None:
+        x = frame.read(op.x)
+        n = op.rotary_dim
+        heads = x.reshape(len(x), -1, op.head_dim)  # a copy where x is some columns only
+        frequency = op.theta ** (-np.arange(0, n, 2) / n)
+        angle = (frame.position + np.arange(len(x)))[:, None] * frequency
+        cos, sin = np.cos(angle)[:, None].astype(np.float32), np.sin(angle)[:, None].astype("f4")
+        half = op.style == "half"
+        first = np.s_[..., : n // 2] if half else np.s_[..., 0:n:2]
+        second = np.s_[..., n // 2 : n] if half else np.s_[..., 1:n:2]
+        turned = heads.copy()
+        turned[first] = heads[first] * cos - heads[second] * sin
+        turned[second] = heads[first] * sin + heads[second] * cos
+        x[:] = turned.reshape(x.shape)
+
+    def _attention(self, op: Attention, frame: Frame) -> None:
+        n, cache, d = len(frame.tokens), frame.cache, op.head_dim
+        keys, values = cache.keys[op.layer], cache.values[op.layer]  # [capacity, kv heads, d]
+        end = frame.position + n
+        keys[frame.position : end] = frame.read(op.k).reshape(n, -1, d)
+        values[frame.position : end] = frame.read(op.v).reshape(n, -1, d)
+        groups = keys.shape[1]
+        q = frame.read(op.q).reshape(n, groups, -1, d)  # [n, kv heads, heads per kv head, d]
+        out = np.empty_like(q)
+        for i in range(n):
+            length = frame.position + i + 1
+            for g in range(groups):
+                scores = (q[i, g] @ keys[:length, g].T) * np.float32(op.scale)  # [heads, length]
+                weights = np.exp(scores - scores.max(-1, keepdims=True))
+                weights /= weights.sum(-1, keepdims=True)
+                out[i, g] = weights @ values[:length, g]
+        frame.read(op.out)[:] = out.reshape(n, -1)
+
+
+def build(
+    plan: Plan, checkpoint: Checkpoint, quant: Quant, threads: int, progress: Progress | None
+) -> NumpyExecutor:
+    """An entry of the registry; `threads` is NumPy's own affair (OPENBLAS_NUM_THREADS)."""
+    return NumpyExecutor(plan, checkpoint, quant, progress)
+
+
+register(ExecutorKind("numpy", lambda: "", build))
