@@ -102,6 +102,12 @@ class Session:
             self._logits = logits[0] if rows == "last" else None
             yield PrefillProgress(len(self.ids), len(ids), reused)
 
+    def _push(self, token: int) -> None:
+        """Compute one more token; there must be room for it."""
+        logits = self._step([token], len(self.ids), "last")
+        self.ids.append(token)
+        self._logits = logits[0]
+
     def _step(
         self, chunk: list[int], start: int, rows: Literal["last", "none"]
     ) -> NDArray[np.float32]:
@@ -238,7 +244,10 @@ class _Run:
                 return "stop"
             if index == self.max_tokens:
                 return "length"
-            yield from self._compute()
+            if len(self.session.ids) < self.session.context:
+                self.session._push(choice.id)
+            else:
+                yield from self._compute()
 
     def _choose(self) -> Choice:
         logits = self.session._logits
