@@ -18,7 +18,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -140,7 +140,7 @@ def _exists(path: Path) -> LibraryError:
     return LibraryError(f"{path} exists already.", "Name another file, or allow to replace it.")
 
 
-def _body(story: Story, passages: Sequence[Passage], speaker: Any) -> str:
+def _body(story: Story, passages: Sequence[Passage], speaker: Callable[[Passage], str]) -> str:
     if story.mode == "chat":
         parts = [f"{speaker(passage)}\n\n{passage.text.strip()}" for passage in passages]
         return "\n\n".join(parts)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from fireside.app.library.errors import LibraryError
 from fireside.app.library.records import AUTHORS, MODES, Passage, Provenance, Story
@@ -123,25 +123,26 @@ def _provenance(value: object, place: str) -> Provenance:
     )
 
 
-def _parents_first(found: dict[int, Passage]) -> list[Passage]:
-    """The passages in an order in which each follows its parent, siblings as in the file."""
-    ordered: list[Passage] = []
-    placed: set[int] = set()
+def _parents_first(found: Mapping[int, Passage]) -> list[Passage]:
+    """The passages in an order in which each follows its parent, else as in the file."""
+    ordered: dict[int, Passage] = {}
     for passage in found.values():
-        line: list[Passage] = []  # the passage and its ancestors that have no place yet
-        above: Passage | None = passage
-        while above is not None and above.id not in placed:
-            line.append(above)
-            placed.add(above.id)
+        line: dict[int, Passage] = {}  # the passage and its ancestors that have no place yet
+        above = passage
+        while above.id not in ordered:
+            if above.id in line:
+                _fail(f"the parent of passage {above.id}", "a passage before it", above.parent)
+            line[above.id] = above
             if above.parent is None:
                 break
             if above.parent not in found:
                 _fail(f"the parent of passage {above.id}", "one of the passages", above.parent)
             above = found[above.parent]
-            if any(above is below for below in line[-1:]) or (above in line and True):
-                _fail(f"the parent of passage {line[-1].id}", "no loop", above.id)
-        ordered += reversed(line)
-    return ordered
+        ordered.update(reversed(line.items()))
+    return list(ordered.values())
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -158,3 +159,72 @@ class _Reader:
         for key in self.object:
             if key not in self.known:
                 _fail(self.place, f"only the keys {', '.join(self.known)}", key)
+
+    def value(self, key: str) -> Any:
+        """A value that must be there, of any kind."""
+        if key not in self.object:
+            _fail(self.place, f'a value for "{key}"', None)
+        return self.object[key]
+
+    def optional(self, key: str, read: Callable[[str], _Value]) -> _Value | None:
+        """What `read` makes of the value; None for null or none."""
+        return None if self.object.get(key) is None else read(key)
+
+    def string(self, key: str) -> str:
+        """A text."""
+        value = self.value(key)
+        return value if isinstance(value, str) else self._fail(key, "a text")
+
+    def integer(self, key: str) -> int:
+        """A whole number of any size that JSON can hold."""
+        value = self.value(key)
+        # A bool is an int to Python.
+        return value if type(value) is int else self._fail(key, "a whole number")
+
+    def count(self, key: str) -> int:
+        """A whole number from 0 on that a database can hold."""
+        value = self.integer(key)
+        return value if 0 <= value < 1 << 63 else self._fail(key, "a count")
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self.value(key)
+        if type(value) in (int, float):
+            try:
+                if math.isfinite(float(value)):
+                    return float(value)
+            except OverflowError:
+                pass
+        return self._fail(key, "a number")
+
+    def time(self, key: str) -> float:
+        """A moment in Unix seconds, from 1970 until the year 10000."""
+        value = self.number(key)
+        return value if 0 <= value < _LATEST else self._fail(key, "a time in Unix seconds")
+
+    def choice(self, key: str, among: tuple[_Value, ...]) -> _Value:
+        """One of the given values."""
+        value = self.value(key)
+        for candidate in among:
+            if value == candidate:
+                return candidate
+        return self._fail(key, f"one of {', '.join(map(str, among))}")
+
+    def settings(self, key: str) -> dict[str, Any]:
+        """An object of any JSON values, of a reasonable size."""
+        value = self.value(key)
+        if not isinstance(value, dict) or len(json.dumps(value)) > _LONGEST_SETTINGS:
+            self._fail(key, f"an object of at most {_LONGEST_SETTINGS} characters")
+        return value
+
+    def _fail(self, key: str, expected: str) -> NoReturn:
+        _fail(f"{self.place}.{key}", expected, self.object[key])
+
+
+def _fail(place: str, expected: str, found: object) -> NoReturn:
+    try:
+        shown = repr(found)
+    except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
+        shown = f"a {type(found).__name__}"
+    shown = shown if len(shown) <= 60 else shown[:59] + "…"
+    raise LibraryError(f"This story cannot be read: {place} should be {expected}, not {shown}.")
