@@ -1,0 +1,384 @@
+"""The inference thread: one long-lived thread owns the model and its session.
+
+The rest of the program asks (`load`, `generate`, `abort`) and polls `drain`, which hands out what
+happened since the last call, joined: the text of many tokens is one update. Nothing here knows
+of a screen. A failure is an update, never a dead thread.
+
+A model is read by a second thread that lives only so long, so that the one in use can go on
+writing; for that time both are in memory. It takes over between two generations. A model that
+cannot be loaded leaves the old one where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from fireside.app.updates import (
+    Buffer,
+    Done,
+    Failed,
+    LoadCancelled,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    ModelInfo,
+    ModelSpec,
+    Prefill,
+    Request,
+    Slid,
+    TextUpdate,
+    Update,
+)
+from fireside.engine import (
+    ContextSlid,
+    Finished,
+    FiresideError,
+    Model,
+    PrefillProgress,
+    Session,
+    Statistics,
+    Token,
+    load,
+)
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL = 0.001  # seconds; the default 0.005 lets a busy thread hold up the other one
+JOIN_TIMEOUT = 5.0
+REMEMBERED_TEXTS = 8
+
+
+class _Memory:
+    """The ids behind the last few texts, so that a text that grows reuses what is cached.
+
+    A model may spell a text with other ids than the tokenizer would; read anew, such a text would
+    part from the cache in the middle. So the ids of what was written are kept beside it.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._known: deque[tuple[str, list[int], list[int]]] = deque(maxlen=REMEMBERED_TEXTS)
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of `text`: those it was written with as far as they are known, then encoded ones."""
+        plain = self.model.encode(text)
+        best = max(
+            (entry for entry in self._known if text.startswith(entry[0])),
+            key=lambda entry: len(entry[0]),
+            default=None,
+        )
+        if best is None:
+            return plain
+        known, encoded, written = best
+        if known == text:
+            return list(written)
+        if plain[: len(encoded)] != encoded:  # the new words melt into the last of the old ones
+            return plain
+        return written + plain[len(encoded) :]
+
+    def remember(self, text: str, ids: Sequence[int]) -> None:
+        """`text` was written with `ids`."""
+        encoded = self.model.encode(text)
+        if encoded != list(ids):
+            self._known.append((text, encoded, list(ids)))
+
+
+class _Cancelled(Exception):  # noqa: N818  (not an error: somebody asked for it)
+    """Raised through the engine's progress callback to end a loading."""
+
+
+Load = Callable[..., Model]
+
+
+class Inference:
+    """See the module. `loader` stands for the engine's `load` (tests give another)."""
+
+    def __init__(self, loader: Load = load) -> None:
+        self._loader = loader
+        self._buffer = Buffer()
+        self._state = threading.Condition()
+        self._requests: deque[tuple[int, Request]] = deque()
+        self._ready: tuple[int, ModelSpec, Model, float] | None = None
+        self._jobs = 0
+        self._load_job = 0  # the newest load; an older one gives itself up
+        self._loading: threading.Thread | None = None
+        self._running = 0  # the generation that runs or waits, 0 = none
+        self._aborted: set[int] = set()
+        self._closing = False
+        self._session: Session | None = None
+        self._memory: _Memory | None = None
+        self._info: ModelInfo | None = None
+        self._interval = 0.0
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+
+    # -- for any thread -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to take requests."""
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._interval, SWITCH_INTERVAL))
+        self._thread.start()
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The model in use, None before the first one."""
+        return self._info
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or waits, so that updates may come."""
+        with self._state:
+            loading = self._loading is not None and self._loading.is_alive()
+            return bool(loading or self._ready or self._requests or self._running)
+
+    def drain(self) -> list[Update]:
+        """What happened since the last call, oldest first."""
+        return self._buffer.drain()
+
+    def load(self, spec: ModelSpec) -> int:
+        """Read another model in the background; it takes over when it is there."""
+        with self._state:
+            self._jobs += 1
+            job = self._load_job = self._jobs
+            if self._ready is not None:  # it came, but was not taken into use yet
+                self._buffer.push(LoadCancelled(self._ready[0], self._ready[1]))
+                self._ready = None
+            before = self._loading
+            self._loading = threading.Thread(
+                target=self._load, args=(job, spec, before), name=f"load-{job}", daemon=True
+            )
+            self._loading.start()
+        return job
+
+    def cancel_load(self) -> None:
+        """Give up the load that is under way."""
+        with self._state:
+            self._load_job = 0
+
+    def generate(self, request: Request) -> int:
+        """Continue a text, as soon as there is a model and the generations before have ended."""
+        with self._state:
+            self._jobs += 1
+            job = self._jobs
+            self._requests.append((job, request))
+            self._state.notify_all()
+        return job
+
+    def abort(self) -> None:
+        """End every generation that runs or waits; each still gets its Done."""
+        with self._state:
+            self._aborted.update(job for job, _ in self._requests)
+            if self._running:
+                self._aborted.add(self._running)
+            session = self._session
+            self._state.notify_all()
+        if session is not None:
+            session.abort()
+
+    def close(self) -> None:
+        """Stop everything and wait for the threads."""
+        with self._state:
+            self._closing = True
+            self._load_job = 0
+            loading = self._loading
+        self.abort()
+        for thread in (self._thread, loading):
+            if thread is not None and thread.is_alive():
+                thread.join(JOIN_TIMEOUT)
+        if self._interval:
+            sys.setswitchinterval(self._interval)
+
+    # -- the loading thread ---------------------------------------------------------------------
+
+    def _load(self, job: int, spec: ModelSpec, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # it is giving itself up; two at a time would take the memory of both
+
+        def progress(done: int, total: int) -> None:
+            if self._load_job != job:
+                raise _Cancelled
+            self._buffer.push(LoadProgress(job, spec, done, total))
+
+        started = time.perf_counter()
+        try:
+            progress(0, 0)
+            model = self._loader(
+                spec.path,
+                quant=spec.quant,
+                kernels=spec.kernels,
+                threads=spec.threads,
+                tokenizer=spec.tokenizer,
+                progress=progress,
+            )
+            with self._state:
+                if self._load_job != job:
+                    raise _Cancelled
+                self._ready = (job, spec, model, time.perf_counter() - started)
+                self._state.notify_all()
+        except _Cancelled:
+            self._buffer.push(LoadCancelled(job, spec))
+        except Exception as error:
+            self._load_failed(job, spec, error)
+
+    def _load_failed(self, job: int, spec: ModelSpec, error: Exception) -> None:
+        self._buffer.push(LoadFailed(job, spec, describe(error)))
+        with self._state:
+            if self._load_job == job:
+                self._load_job = 0
+            self._state.notify_all()
+
+    # -- the inference thread -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            ready = request = None
+            with self._state:
+                self._state.wait_for(self._something_to_do)
+                if self._closing:
+                    return
+                if self._ready is not None:
+                    ready, self._ready = self._ready, None
+                else:
+                    request = self._requests.popleft()
+                    self._running = request[0]
+            if ready is not None:
+                self._install(*ready)
+            elif request is not None:
+                self._answer(*request)
+
+    def _something_to_do(self) -> bool:
+        if self._closing or self._ready is not None:
+            return True
+        if not self._requests:
+            return False
+        # without a model a request waits for the one that is being loaded, unless it is aborted
+        waiting = self._session is None and self._load_job != 0
+        return not waiting or self._requests[0][0] in self._aborted
+
+    def _install(self, job: int, spec: ModelSpec, model: Model, seconds: float) -> None:
+        """Take a model into use: a session, and what to tell of it."""
+        try:
+            trained = model.config.context_length
+            session = model.session(min(spec.context, trained) if spec.context else trained)
+        except Exception as error:
+            self._load_failed(job, spec, error)
+            return
+        with self._state:
+            self._session, self._memory = session, _Memory(model)
+            if self._load_job == job:
+                self._load_job = 0
+        self._info = ModelInfo(
+            spec=spec,
+            name=model.name,
+            architecture=model.config.architecture,
+            parameters=model.checkpoint.parameters,
+            quant=model.quant,
+            kernels=model.executor.name,
+            isa=model.executor.isa,
+            threads=model.executor.threads,
+            context=session.context,
+            nbytes=model.nbytes,
+            load_s=seconds,
+        )
+        self._buffer.push(Loaded(job, self._info))
+
+    def _answer(self, job: int, request: Request) -> None:
+        """Run one generation; whatever happens, exactly one Done or Failed follows."""
+        ending: Done | Failed
+        try:
+            if job in self._aborted:
+                ending = Done(job, "aborted", 0, Statistics(), self._info)
+            elif self._session is None or self._memory is None:
+                ending = Failed(job, "no model is loaded (choose one with ctrl+o)")
+            else:
+                ending = self._generate(job, request, self._session, self._memory)
+        except Exception as error:
+            ending = Failed(job, describe(error))
+            if not isinstance(error, FiresideError) and self._session is not None:
+                self._renew_session(self._session)
+        with self._state:
+            self._running = 0
+            self._aborted.discard(job)
+        self._buffer.push(ending)
+
+    def _renew_session(self, session: Session) -> None:
+        """After a failure nobody foresaw the cache is not to be trusted."""
+        try:
+            self._session = session.model.session(session.context)
+        except Exception as error:
+            log.error("no new session: %s", describe(error))
+
+    def _generate(self, job: int, request: Request, session: Session, memory: _Memory) -> Done:
+        prompt = request.prompt(session.model) if callable(request.prompt) else request.prompt
+        ids = memory.ids(prompt) if isinstance(prompt, str) else list(prompt)
+        events = session.generate(
+            ids,
+            request.sampling,
+            max_tokens=request.max_tokens,
+            stop=request.stop,
+            alternatives=request.alternatives,
+            overflow=request.overflow,
+        )
+        written: list[str] = []
+        started = first = time.perf_counter()
+        tokens = 0
+        for event in events:
+            if job in self._aborted:
+                session.abort()  # the one before may have come before the engine had begun
+            if isinstance(event, Token):
+                now = time.perf_counter()
+                first = now if not tokens else first
+                tokens += 1
+                written.append(event.text)
+                used = min(len(ids) + tokens, session.context)
+                choices = (event,) if request.alternatives else ()
+                self._buffer.push(TextUpdate(job, event.text, tokens, now - first, used, choices))
+            elif isinstance(event, PrefillProgress):
+                seconds = time.perf_counter() - started
+                self._buffer.push(Prefill(job, event.done, event.total, event.reused, seconds))
+            elif isinstance(event, ContextSlid):
+                self._buffer.push(Slid(job, event.kept, event.dropped))
+            else:
+                finished = event
+        return self._finish(job, prompt, ids, written, finished, memory)
+
+    def _finish(
+        self,
+        job: int,
+        prompt: str | Sequence[int],
+        ids: list[int],
+        written: list[str],
+        finished: Finished,
+        memory: _Memory,
+    ) -> Done:
+        """Hand out the text that was held back, and remember the ids of the whole."""
+        statistics = finished.statistics
+        # whoever stops in the middle of a character does not want half of it
+        tail = finished.text.rstrip("�") if finished.reason != "end" else finished.text
+        if tail:
+            tokens = statistics.decode_tokens
+            self._buffer.push(
+                TextUpdate(job, tail, tokens, statistics.decode_s, statistics.context_used)
+            )
+        if isinstance(prompt, str) and finished.reason != "stop" and tail == finished.text:
+            memory.remember("".join([prompt, *written, tail]), [*ids, *finished.ids])
+        return Done(job, finished.reason, finished.seed, statistics, self._info)
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person; what nobody foresaw is logged with its traceback."""
+    if isinstance(error, FiresideError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory (choose a smaller model, or q8 or q4)"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror.lower()}"
+    log.error("unexpected: %s", error, exc_info=error)
+    first = (str(error).splitlines() or [""])[0]
+    return f"something unexpected went wrong: {type(error).__name__} {first}".strip()

@@ -1,0 +1,199 @@
+"""What is asked of the inference thread, and what it tells: plain values and their buffer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fireside.engine import FinishReason, Model, Overflow, Quant, Sampling, Statistics, Token
+
+Prompt = str | Sequence[int] | Callable[[Model], str | Sequence[int]]
+"""Text, ids with their BOS, or what makes one of the two for the model in use."""
+
+
+# -- what is asked ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model, and how to run it. context 0 = as long as the model was trained for."""
+
+    path: Path
+    quant: Quant = "none"
+    kernels: str = "auto"
+    threads: int = 0
+    context: int = 0
+    tokenizer: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it before it is loaded."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation."""
+
+    prompt: Prompt
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    overflow: Overflow = "slide"
+    alternatives: int = 0
+
+
+# -- what is told -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model in use, in plain values."""
+
+    spec: ModelSpec
+    name: str
+    architecture: str
+    parameters: int
+    quant: str
+    kernels: str
+    isa: str
+    threads: int
+    context: int
+    nbytes: int
+    load_s: float
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """`done` of `total` bytes of the model of `spec` are laid out; total 0 = not known yet."""
+
+    job: int
+    spec: ModelSpec
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The new model is in use from here on."""
+
+    job: int
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """It could not be loaded; what was in use still is. message: one line, for a person."""
+
+    job: int
+    spec: ModelSpec
+    message: str
+
+
+@dataclass(frozen=True)
+class LoadCancelled:
+    """It was given up for a newer one, or because somebody asked."""
+
+    job: int
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """The prompt is being read: `done` of `total` tokens, `reused` of them from the cache."""
+
+    job: int
+    done: int
+    total: int
+    reused: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TextUpdate:
+    """Text that was written since the last drain; `tokens` and `seconds` count from the start."""
+
+    job: int
+    text: str
+    tokens: int
+    seconds: float
+    context_used: int
+    choices: tuple[Token, ...] = ()  # every token, where alternatives were asked for
+
+
+@dataclass(frozen=True)
+class Slid:
+    """The text outgrew the context: the beginning stays, `dropped` tokens after it are unseen."""
+
+    job: int
+    kept: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The generation has ended. info None: it was stopped before there was a model."""
+
+    job: int
+    reason: FinishReason
+    seed: int
+    statistics: Statistics
+    info: ModelInfo | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The generation could not go on. message: one line, for a person."""
+
+    job: int
+    message: str
+
+
+Update = (
+    LoadProgress | Loaded | LoadFailed | LoadCancelled | Prefill | TextUpdate | Slid | Done | Failed
+)
+
+
+class Buffer:
+    """Updates on their way out, joined where only the newest counts. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._updates: list[Update] = []
+        self._texts: list[str] = []  # of the last update, if that is a TextUpdate
+        self._choices: list[Token] = []
+
+    def push(self, update: Update) -> None:
+        """Add one."""
+        with self._lock:
+            last = self._updates[-1] if self._updates else None
+            newer = type(last) is type(update) and last is not None and last.job == update.job
+            if isinstance(update, TextUpdate):
+                if not newer:
+                    self._settle()
+                self._texts.append(update.text)
+                self._choices += update.choices
+            else:
+                self._settle()
+            if newer and isinstance(update, TextUpdate | Prefill | LoadProgress):
+                self._updates[-1] = update
+            else:
+                self._updates.append(update)
+
+    def drain(self) -> list[Update]:
+        """Take all of them out, oldest first."""
+        with self._lock:
+            self._settle()
+            updates, self._updates = self._updates, []
+            return updates
+
+    def _settle(self) -> None:
+        """Put the collected text into the last update."""
+        if self._texts:
+            last = self._updates[-1]
+            assert isinstance(last, TextUpdate)
+            text, choices = "".join(self._texts), tuple(self._choices)
+            self._updates[-1] = replace(last, text=text, choices=choices)
+            self._texts, self._choices = [], []
