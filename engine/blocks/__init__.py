@@ -6,6 +6,7 @@ bytes are 1-d uint8; all weights are float32, row-major.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +36,7 @@ class BlockFormat(Protocol):
 
 
 _REGISTRY: dict[str, BlockFormat] = {}
+_FAMILIES: list[Callable[[str], BlockFormat | None]] = []
 
 
 def register(block_format: BlockFormat) -> None:
@@ -44,14 +46,21 @@ def register(block_format: BlockFormat) -> None:
     _REGISTRY[block_format.name] = block_format
 
 
+def register_family(make: Callable[[str], BlockFormat | None]) -> None:
+    """Add formats that differ in a number and are made when their name is asked for."""
+    _FAMILIES.append(make)
+
+
 def get(name: str) -> BlockFormat:
     """The block format called `name`; UnsupportedError lists the known ones."""
-    try:
+    if name in _REGISTRY:
         return _REGISTRY[name]
-    except KeyError:
-        raise UnsupportedError(
-            f"unknown tensor type {name!r}", f"this version reads {', '.join(sorted(_REGISTRY))}"
-        ) from None
+    for make in _FAMILIES:
+        if (block_format := make(name)) is not None:
+            return block_format
+    raise UnsupportedError(
+        f"unknown tensor type {name!r}", f"this version reads {', '.join(sorted(_REGISTRY))}"
+    )
 
 
 def by_ggml_type(number: int) -> BlockFormat | None:
@@ -74,4 +83,4 @@ def nbytes(block_format: BlockFormat, count: int) -> int:
     return blocks * block_format.block_bytes
 
 
-from fireside.engine.blocks import floats, q4_0, q8_0  # noqa: E402, F401  (fill the registry)
+from fireside.engine.blocks import floats, q4_0, q8_0, q8_group  # noqa: E402, F401  (fill the registry)

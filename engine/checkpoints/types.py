@@ -49,12 +49,13 @@ class Vocabulary:
     pieces: tuple[str, ...]  # with U+2581 for the space, "<0x0A>" for byte pieces
     scores: NDArray[np.float32]  # [vocab]; a higher one is merged first
     types: NDArray[np.int32]  # [vocab]; one of the constants above
-    bos_id: int = 1
+    bos_id: int = 1  # -1: there is none (eos_id and unk_id likewise)
     eos_id: int = 2
     unk_id: int = 0
     add_bos: bool = True
     add_space_prefix: bool = True
     end_ids: tuple[int, ...] = ()  # further ids that end a text, beside eos_id
+    remove_extra_whitespaces: bool = False  # strip the text, runs of spaces become one
 
     def __len__(self) -> int:
         return len(self.pieces)

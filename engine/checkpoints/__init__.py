@@ -1,0 +1,122 @@
+"""Checkpoints: files of every format become one `Checkpoint`. One file a format, one registry.
+
+A format is recognised by what a file holds, never by its name. Model files are hostile input: a
+reader checks every offset, count, length and shape before it uses it, reads nothing but headers,
+and hands out the weights as views of a read-only memory map.
+"""
+
+from __future__ import annotations
+
+import mmap
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.checkpoints.types import Checkpoint
+from fireside.engine.errors import CheckpointError
+
+HEAD_BYTES = 512  # what `recognises` is shown of a file
+
+
+@dataclass(frozen=True)
+class Format:
+    """An entry of the registry.
+
+    `recognises` gets the path and the file's first 512 bytes (fewer where the file is shorter,
+    none where the path is a folder) and must not raise; `read` raises CheckpointError.
+    """
+
+    name: str
+    recognises: Callable[[Path, bytes], bool]
+    read: Callable[[Path], Checkpoint]
+
+
+_REGISTRY: dict[str, Format] = {}
+
+# Files that people take for models, by how they begin.
+_LOOKS_LIKE = (
+    (b"version https://git-lfs", "this is a Git LFS pointer: fetch the file itself (git lfs pull)"),
+    (b"<!DOCTYPE", "this is a web page: download the file itself"),
+    (b"<html", "this is a web page: download the file itself"),
+    (b"PK\x03\x04", "a zip archive, perhaps of PyTorch, is not read by this version"),
+)
+
+
+def register(checkpoint_format: Format) -> None:
+    """Add an entry; a second one of the same name is a programming error."""
+    if checkpoint_format.name in _REGISTRY:
+        raise RuntimeError(f"checkpoint format {checkpoint_format.name!r} is registered twice")
+    _REGISTRY[checkpoint_format.name] = checkpoint_format
+
+
+def names() -> tuple[str, ...]:
+    """Names of all formats."""
+    return tuple(_REGISTRY)
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of the file at `path`; b"" for a folder.
+
+    CheckpointError where there is nothing readable. Pipes and devices are refused: they can
+    neither be mapped nor be trusted to end.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return b""
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"{path}: not a regular file", "give the path of a file")
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file", "check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            f"{path}: cannot be read: {reason}", "check the path and its permissions"
+        ) from None
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty", "download or copy it again")
+    return head
+
+
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The whole file as a read-only memory map, 1-d uint8; CheckpointError where that fails."""
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise CheckpointError(f"{path}: cannot be mapped: {error}") from None
+    return np.frombuffer(mapped, np.uint8)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open the model at `path`: header parsed and checked, weights mapped but not read.
+
+    CheckpointError where the file is missing, unreadable, damaged or of no known format;
+    UnsupportedError where it is sound but holds what this version cannot run.
+    """
+    # not at import: the architectures themselves use the types of this package
+    from fireside.engine import architectures
+
+    path = Path(path)
+    head = read_head(path)
+    for checkpoint_format in _REGISTRY.values():
+        if checkpoint_format.recognises(path, head):
+            checkpoint = checkpoint_format.read(path)
+            architectures.check_tensors(checkpoint.config, checkpoint.tensors, str(path))
+            return checkpoint
+    hint = f"this version reads {', '.join(_REGISTRY)}"
+    if not head:
+        raise CheckpointError(f"{path}: a folder, not a model file", hint)
+    for beginning, explanation in _LOOKS_LIKE:
+        if head.startswith(beginning):
+            hint = explanation
+    raise CheckpointError(f"{path}: not a model file of a known format", hint)
+
+
+from fireside.engine.checkpoints import gguf, llama2c  # noqa: E402, F401  (fill the registry)

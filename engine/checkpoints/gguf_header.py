@@ -1,0 +1,305 @@
+"""GGUF's header: metadata and the table of tensors, parsed from a memory map. (ggml, docs/gguf.md)
+
+    magic "GGUF", version u32, tensors u64, metadata entries u64
+    entries: key, type u32, value        strings: length u64, UTF-8
+    tensors: name, dimensions u32, their sizes u64 (fastest first), type u32, offset u64
+    padding to the alignment, then the data that the offsets count from
+
+Nothing in the file is trusted: a length is compared with what is left of the file before anything
+is read or allocated, and arrays stay views of the map until somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.errors import CheckpointError, UnsupportedError
+
+MAGIC = b"GGUF"
+DEFAULT_ALIGNMENT = 32
+
+# Value types of metadata
+UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = range(10)
+UINT64, INT64, FLOAT64 = 10, 11, 12
+SCALARS = {
+    UINT8: np.dtype("<u1"),
+    INT8: np.dtype("<i1"),
+    UINT16: np.dtype("<u2"),
+    INT16: np.dtype("<i2"),
+    UINT32: np.dtype("<u4"),
+    INT32: np.dtype("<i4"),
+    FLOAT32: np.dtype("<f4"),
+    BOOL: np.dtype("<u1"),
+    UINT64: np.dtype("<u8"),
+    INT64: np.dtype("<i8"),
+    FLOAT64: np.dtype("<f8"),
+}
+
+# Generous bounds on what a file may hold; each is far above any real one.
+MAX_ENTRIES = 1 << 16
+MAX_TENSORS = 1 << 16
+MAX_NAME = 1 << 10  # bytes of a key or a tensor's name
+MAX_STRING = 1 << 24  # bytes of any other string (a chat template is some thousand)
+MAX_STRINGS = 1 << 24  # strings in an array
+MAX_NESTING = 4  # arrays within arrays
+MAX_DIMENSIONS = 4  # ggml's own limit
+MAX_SIZE = 1 << 48  # of one dimension: products stay exact in Python and tame in NumPy
+MAX_ALIGNMENT = 1 << 20
+
+
+class StringArray(Sequence[str]):
+    """The strings of an array, decoded when asked for."""
+
+    def __init__(
+        self, key: str, where: Path, view: memoryview, ends: list[int], first: int
+    ) -> None:
+        self._key, self._where, self._view = key, where, view
+        self._ends, self._first = ends, first
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """String `index`; CheckpointError where it is not UTF-8."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        start = (self._ends[i - 1] if i else self._first) + 8
+        return self._decode(i, start, self._ends[i])
+
+    def __iter__(self) -> Iterator[str]:
+        start = self._first
+        for i, end in enumerate(self._ends):
+            yield self._decode(i, start + 8, end)
+            start = end
+
+    def _decode(self, i: int, start: int, end: int) -> str:
+        try:
+            return str(self._view[start:end], "utf-8")
+        except UnicodeDecodeError:
+            raise CheckpointError(
+                f"{self._where}: {self._key}[{i}] is not valid UTF-8", "the file is damaged"
+            ) from None
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An entry of the tensor table."""
+
+    name: str
+    shape: tuple[int, ...]  # NumPy's order: the slowest dimension first
+    ggml_type: int
+    offset: int  # from the beginning of the data
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything before the data."""
+
+    version: int
+    metadata: dict[str, object]  # int, float, bool, str, NDArray, StringArray or a list of these
+    tensors: list[TensorInfo]
+    alignment: int
+    data_offset: int  # where the data begins, from the beginning of the file
+
+
+class Cursor:
+    """Reads numbers and strings off a buffer, each checked against what is left of it."""
+
+    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+        self.path = path
+        self.view = memoryview(data)
+        self.position = 0
+
+    def take(self, size: int, what: str) -> int:
+        """Step over `size` bytes; the position before them."""
+        start = self.position
+        if size > len(self.view) - start:
+            raise CheckpointError(
+                f"{self.path}: {what} needs {size:,} bytes at {start:,}, but the file has"
+                f" {len(self.view):,}",
+                "the file is cut short or damaged: download or copy it again",
+            )
+        self.position = start + size
+        return start
+
+    def u32(self, what: str) -> int:
+        """An unsigned number of 4 bytes."""
+        return int(struct.unpack_from("<I", self.view, self.take(4, what))[0])
+
+    def u64(self, what: str, limit: int) -> int:
+        """An unsigned number of 8 bytes, at most `limit`."""
+        number = int(struct.unpack_from("<Q", self.view, self.take(8, what))[0])
+        if number > limit:
+            raise CheckpointError(
+                f"{self.path}: {what} is {number:,}, expected at most {limit:,}",
+                "the file is damaged",
+            )
+        return number
+
+    def string(self, what: str, limit: int) -> str:
+        """A string of at most `limit` bytes."""
+        length = self.u64(f"the length of {what}", limit)
+        start = self.take(length, what)
+        try:
+            return str(self.view[start : start + length], "utf-8")
+        except UnicodeDecodeError:
+            raise CheckpointError(
+                f"{self.path}: {what} is not valid UTF-8", "the file is damaged"
+            ) from None
+
+    def value(self, key: str, kind: int, depth: int = 0) -> object:
+        """A metadata value of type `kind`."""
+        if kind == STRING:
+            return self.string(key, MAX_STRING)
+        if kind == ARRAY:
+            return self.array(key, depth)
+        if (dtype := SCALARS.get(kind)) is None:
+            raise CheckpointError(
+                f"{self.path}: {key} has value type {kind}, expected 0 to {FLOAT64}",
+                "the file is damaged",
+            )
+        start = self.take(dtype.itemsize, key)
+        number: int | float = np.frombuffer(self.view, dtype, 1, start)[0].item()
+        if kind == BOOL:
+            if number not in (0, 1):
+                raise CheckpointError(f"{self.path}: {key} is {number}, expected 0 or 1")
+            return bool(number)
+        return number
+
+    def array(self, key: str, depth: int) -> object:
+        """An array: a view for numbers, a StringArray for strings, a list for arrays."""
+        if depth == MAX_NESTING:
+            raise CheckpointError(
+                f"{self.path}: {key} nests arrays deeper than {MAX_NESTING}", "the file is damaged"
+            )
+        kind = self.u32(f"the element type of {key}")
+        if (dtype := SCALARS.get(kind)) is not None:
+            count = self.u64(f"the length of {key}", len(self.view))
+            start = self.take(count * dtype.itemsize, key)
+            return np.frombuffer(self.view, dtype, count, start)
+        if kind == STRING:
+            return self.strings(key, self.u64(f"the length of {key}", MAX_STRINGS))
+        if kind == ARRAY:
+            count = self.u64(f"the length of {key}", MAX_ENTRIES)
+            return [self.array(f"{key}[{i}]", depth + 1) for i in range(count)]
+        raise CheckpointError(
+            f"{self.path}: {key} has element type {kind}, expected 0 to {FLOAT64}",
+            "the file is damaged",
+        )
+
+    def strings(self, key: str, count: int) -> StringArray:
+        """The strings of an array: one pass over their lengths, none of them decoded."""
+        first = position = self.position
+        size = len(self.view)
+        self.take(8 * count, key)  # the lengths alone
+        length_at = struct.Struct("<Q").unpack_from
+        view, ends = self.view, [0] * count
+        try:
+            for i in range(count):
+                (length,) = length_at(view, position)
+                position += 8 + length
+                if position > size:
+                    break
+                ends[i] = position
+        except struct.error:
+            position = size + 1
+        if position > size:
+            raise CheckpointError(
+                f"{self.path}: a string of {key} goes beyond the end of the file",
+                "the file is cut short or damaged: download or copy it again",
+            )
+        self.position = position
+        return StringArray(key, self.path, view, ends, first)
+
+
+def parse(path: Path, data: NDArray[np.uint8]) -> Header:
+    """The header of the GGUF file mapped as `data`. CheckpointError names what is wrong with it.
+
+    What is checked here is all that the header says by itself: numbers in range, names unique,
+    offsets aligned. Whether the tensors lie within the file depends on their types: `gguf.read`.
+    """
+    cursor = Cursor(path, data)
+    if data[:4].tobytes() != MAGIC:
+        raise CheckpointError(f"{path}: not a GGUF file", "it should begin with the letters GGUF")
+    cursor.take(4, "the magic")
+    version = check_version(path, cursor.u32("the version"))
+    tensor_count = cursor.u64("the number of tensors", MAX_TENSORS)
+    entry_count = cursor.u64("the number of metadata entries", MAX_ENTRIES)
+    metadata: dict[str, object] = {}
+    for i in range(entry_count):
+        key = cursor.string(f"key {i} of the metadata", MAX_NAME)
+        if key in metadata:
+            raise CheckpointError(f"{path}: {key} is there twice", "the file is damaged")
+        metadata[key] = cursor.value(key, cursor.u32(f"the type of {key}"))
+    alignment = check_alignment(path, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+    tensors: list[TensorInfo] = []
+    seen: set[str] = set()
+    for i in range(tensor_count):
+        info = tensor_info(cursor, i, alignment)
+        if info.name in seen:
+            raise CheckpointError(
+                f"{path}: tensor {info.name} is there twice", "the file is damaged"
+            )
+        seen.add(info.name)
+        tensors.append(info)
+    data_offset = cursor.position + -cursor.position % alignment
+    return Header(version, metadata, tensors, alignment, data_offset)
+
+
+def check_version(path: Path, version: int) -> int:
+    """The version, 2 or 3 (they differ in that 3 may be big-endian)."""
+    if version in (2, 3):
+        return version
+    if 0 < int.from_bytes(version.to_bytes(4, "little"), "big") < 16:
+        raise UnsupportedError(
+            f"{path}: a big-endian GGUF file", "convert it to little-endian (gguf-py can)"
+        )
+    raise UnsupportedError(f"{path}: GGUF version {version}", "versions 2 and 3 are read")
+
+
+def check_alignment(path: Path, alignment: object) -> int:
+    """general.alignment: a power of two of at least 8, so that every weight can be addressed."""
+    if (
+        type(alignment) is not int
+        or not 8 <= alignment <= MAX_ALIGNMENT
+        or alignment & (alignment - 1)
+    ):
+        raise CheckpointError(
+            f"{path}: general.alignment is {alignment}, expected a power of two from 8 to"
+            f" {MAX_ALIGNMENT}"
+        )
+    return alignment
+
+
+def tensor_info(cursor: Cursor, i: int, alignment: int) -> TensorInfo:
+    """Entry `i` of the tensor table."""
+    name = cursor.string(f"the name of tensor {i}", MAX_NAME)
+    dimensions = cursor.u32(f"the dimensions of tensor {name}")
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise CheckpointError(
+            f"{cursor.path}: tensor {name} has {dimensions} dimensions, expected 1 to"
+            f" {MAX_DIMENSIONS}"
+        )
+    sizes = [cursor.u64(f"a size of tensor {name}", MAX_SIZE) for _ in range(dimensions)]
+    if 0 in sizes:
+        raise CheckpointError(f"{cursor.path}: tensor {name} has a size of 0, expected 1 or more")
+    ggml_type = cursor.u32(f"the type of tensor {name}")
+    offset = cursor.u64(f"the offset of tensor {name}", len(cursor.view))
+    if offset % alignment:
+        raise CheckpointError(
+            f"{cursor.path}: tensor {name} is at offset {offset:,}, expected a multiple of"
+            f" {alignment}"
+        )
+    return TensorInfo(name, tuple(reversed(sizes)), ggml_type, offset)

@@ -1,0 +1,104 @@
+"""Tokenizer files: which kind one is, by its content, and llama2.c's tokenizer.bin."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from fireside.engine.checkpoints import gguf, gguf_header, map_file, read_head
+from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
+from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.tokenizers import sentencepiece_model
+from fireside.engine.tokenizers.spm import SPACE, byte_pieces
+
+MAX_PIECE = 1 << 12  # bytes of a piece of tokenizer.bin (Llama 2's longest has 27)
+HINT = "give a tokenizer.bin of llama2.c, a tokenizer.model of sentencepiece or a GGUF"
+
+
+def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
+    """Read tokenizer.bin (llama2.c), tokenizer.model (sentencepiece) or a GGUF's, by content.
+
+    `vocab_size` is what the model expects: CheckpointError where the file has another number.
+    """
+    path = Path(path)
+    head = read_head(path)
+    if not head:
+        raise CheckpointError(f"{path}: a folder, not a tokenizer file", HINT)
+    if head.startswith(gguf_header.MAGIC):
+        vocabulary = read_gguf(path)
+    elif sentencepiece_model.recognises(head):
+        vocabulary = sentencepiece_model.read(path)
+    elif head.lstrip()[:1] == b"{":
+        raise UnsupportedError(f"{path}: a tokenizer.json is not read by this version", HINT)
+    else:
+        vocabulary = read_tokenizer_bin(path)
+    if vocab_size is not None and len(vocabulary) != vocab_size:
+        raise CheckpointError(
+            f"{path}: the tokenizer has {len(vocabulary)} tokens, the model {vocab_size}",
+            "choose the tokenizer that belongs to the model",
+        )
+    return vocabulary
+
+
+def read_gguf(path: Path) -> Vocabulary:
+    """The vocabulary in a GGUF file, with weights or without."""
+    header = gguf_header.parse(path, map_file(path))
+    vocabulary = gguf.read_vocabulary(path, header.metadata)
+    if vocabulary is None:
+        raise CheckpointError(f"{path}: holds no tokenizer", HINT)
+    return vocabulary
+
+
+def read_tokenizer_bin(path: Path) -> Vocabulary:
+    """llama2.c's tokenizer.bin: the longest piece's bytes, then score, length, bytes of each piece.
+
+    It tells neither the types of its pieces nor which are special: as in run.c 0 is unknown, 1 BOS
+    and 2 EOS. It has plain spaces, no space prefix flag (there always is one), and bytes as
+    "<0x0A>"; exports of its first weeks have the bytes as the characters of those numbers.
+    """
+    raw, scores = parse_tokenizer_bin(path, map_file(path).tobytes())
+    if len(raw) < 3:
+        raise CheckpointError(f"{path}: {len(raw)} pieces, expected at least <unk>, <s> and </s>")
+    try:
+        pieces = [piece.decode() for piece in raw]
+    except UnicodeDecodeError as error:
+        raise UnsupportedError(
+            f"{path}: piece {bytes(error.object)!r} is not UTF-8",
+            "a byte-level tokenizer is not read by this version",
+        ) from None
+    if pieces[3:259] == [chr(i) for i in range(256)]:
+        pieces[3:259] = [f"<0x{i:02X}>" for i in range(256)]
+    pieces = ["<unk>", "<s>", "</s>"] + [piece.replace(" ", SPACE) for piece in pieces[3:]]
+    types = np.where(byte_pieces(pieces), BYTE, NORMAL).astype(np.int32)
+    types[:3] = UNKNOWN, CONTROL, CONTROL
+    return Vocabulary("spm", tuple(pieces), np.array(scores, np.float32), types)
+
+
+def parse_tokenizer_bin(path: Path, data: bytes) -> tuple[list[bytes], list[float]]:
+    """Pieces and scores of a tokenizer.bin, as they are."""
+    longest = int.from_bytes(data[:4], "little")
+    if not 0 < longest <= MAX_PIECE or len(data) < 12:
+        raise CheckpointError(f"{path}: not a tokenizer file of a known kind", HINT)
+    raw: list[bytes] = []
+    scores: list[float] = []
+    entry = struct.Struct("<fi").unpack_from
+    position = 4
+    while position < len(data):
+        if position + 8 > len(data):
+            raise CheckpointError(
+                f"{path}: ends within piece {len(raw)}", "the file is cut short: copy it again"
+            )
+        score, length = entry(data, position)
+        start = position + 8
+        position = start + length
+        if not 0 <= length <= longest or position > len(data) or score != score:
+            raise CheckpointError(
+                f"{path}: piece {len(raw)} has score {score} and length {length}, expected a number"
+                f" and 0 to {min(longest, len(data) - start)}",
+                "the file is cut short, damaged or no tokenizer.bin",
+            )
+        raw.append(data[start:position])
+        scores.append(score)
+    return raw, scores
