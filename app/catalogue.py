@@ -1,0 +1,209 @@
+"""Which models there are: the embedded storyteller, and the files in the folders of models.
+
+A file is known by what it holds, through `engine.open_checkpoint`, which reads headers only. What
+cannot run is listed with the reason. The engine is imported when a file is opened, not before:
+completion of model names stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fireside import assets
+from fireside.app.settings import EMBEDDED, Paths, Settings
+
+if TYPE_CHECKING:
+    from fireside.engine.checkpoints.types import Checkpoint
+
+Source = Literal["embedded", "local"]
+MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
+DEPTH = 3  # folders below a models folder
+Q_BLOCK = 32  # weights in a Q8_0 or Q4_0 block
+Q_BYTES = {"q8": 34, "q4": 18}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model. Where `problem` is not empty it cannot run, and the numbers may be 0."""
+
+    name: str  # what --model takes
+    path: Path
+    source: Source
+    title: str = ""  # what the file calls itself
+    format: str = ""  # "GGUF v3", "llama2.c v1", ...
+    architecture: str = ""
+    parameters: int = 0
+    blocks: Mapping[str, int] = field(default_factory=dict)  # block format -> weights stored so
+    file_bytes: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)  # quant -> bytes of the weights
+    context: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that may be a model, not opened yet."""
+
+    name: str
+    path: Path
+    source: Source
+
+
+def find_models(settings: Settings, paths: Paths | None = None) -> list[ModelEntry]:
+    """Every model there is, the embedded one first."""
+    return list(iter_models(settings, paths))
+
+
+def iter_models(settings: Settings, paths: Paths | None = None) -> Iterator[ModelEntry]:
+    """The same, one at a time: opening a file with a large vocabulary may take a moment."""
+    for file in model_files(settings, paths):
+        entry = describe(file)
+        if entry is not None:
+            yield entry
+
+
+def folders(settings: Settings, paths: Paths | None = None) -> list[Path]:
+    """The folders that are looked through: --models-dir, then the user's own."""
+    paths = paths or Paths.find()
+    given = [Path(settings.models_dir).expanduser()] if settings.models_dir else []
+    return [*given, paths.models_dir]
+
+
+def model_files(settings: Settings, paths: Paths | None = None) -> list[ModelFile]:
+    """Files that may be models, by their names alone; nothing is opened."""
+    found: dict[Path, Path] = {}  # what it really is -> how it was found
+    for folder in folders(settings, paths):
+        for path in _walk(folder):
+            found.setdefault(path.resolve(), path)
+    files = sorted(found.values(), key=lambda p: (p.name.lower(), str(p)))
+    stems = Counter(path.stem for path in files)
+    stems[EMBEDDED] += 1
+    names = Counter(path.name for path in files)
+    result = [ModelFile(EMBEDDED, assets.storyteller(), "embedded")]
+    for path in files:
+        name = path.stem if stems[path.stem] == 1 else path.name
+        if name == path.name and names[path.name] > 1:
+            name = str(path)
+        result.append(ModelFile(name, path, "local"))
+    return result
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files with the suffix of a model, at most DEPTH folders down; hidden ones left out."""
+    for root, below, files in os.walk(folder):
+        depth = len(Path(root).relative_to(folder).parts)
+        below[:] = sorted(d for d in below if not d.startswith(".") and depth < DEPTH)
+        for name in sorted(files):
+            path = Path(root, name)
+            if (
+                path.suffix.lower() in MODEL_SUFFIXES
+                and not name.startswith(".")
+                and path.is_file()
+            ):
+                yield path
+
+
+def describe(file: ModelFile) -> ModelEntry | None:
+    """What is in `file`; None where it is no model at all, but a tokenizer that lies beside one."""
+    from fireside.engine import FiresideError, open_checkpoint
+    from fireside.engine.model import find_vocabulary
+
+    try:
+        checkpoint = open_checkpoint(file.path)
+    except FiresideError as error:
+        if file.source == "embedded" and not file.path.exists():
+            return _broken(file, "it is missing from this installation")
+        if file.path.suffix == ".bin" and _is_tokenizer(file.path):
+            return None
+        # the path stands beside it already
+        return _broken(file, error.message.removeprefix(f"{file.path}: "))
+    problem = ""
+    try:
+        find_vocabulary(checkpoint, None)
+    except FiresideError as error:
+        problem = error.message.removeprefix(f"{file.path}: ").removeprefix(f"{file.path} ")
+    return ModelEntry(
+        name=file.name,
+        path=file.path,
+        source=file.source,
+        title=checkpoint.name,
+        format=checkpoint.format,
+        architecture=checkpoint.config.architecture,
+        parameters=checkpoint.parameters,
+        blocks=block_counts(checkpoint),
+        file_bytes=file.path.stat().st_size,
+        memory=memory(checkpoint),
+        context=checkpoint.config.context_length,
+        problem=problem,
+    )
+
+
+def _broken(file: ModelFile, problem: str) -> ModelEntry:
+    size = file.path.stat().st_size if file.path.exists() else 0
+    return ModelEntry(file.name, file.path, file.source, file_bytes=size, problem=problem)
+
+
+def _is_tokenizer(path: Path) -> bool:
+    from fireside.engine import FiresideError
+    from fireside.engine.tokenizers import read_vocabulary
+
+    try:
+        return len(read_vocabulary(path)) > 0
+    except FiresideError:
+        return path.name.startswith("tokenizer")
+
+
+def block_counts(checkpoint: Checkpoint) -> dict[str, int]:
+    """How many weights each block format stores, the most common first."""
+    counts: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        counts[tensor.block] += tensor.count
+    return dict(counts.most_common())
+
+
+def memory(checkpoint: Checkpoint) -> dict[str, int]:
+    """Bytes of the weights as the file has them ("none") and after quantising ("q8", "q4")."""
+    result = {"none": checkpoint.nbytes, "q8": 0, "q4": 0}
+    for tensor in checkpoint.tensors.values():
+        rows, columns = tensor.count // max(tensor.shape[-1], 1), tensor.shape[-1]
+        blocks = rows * -(-columns // Q_BLOCK)
+        for quant, block_bytes in Q_BYTES.items():
+            # vectors, that is the norms, stay float32
+            result[quant] += 4 * tensor.count if len(tensor.shape) == 1 else blocks * block_bytes
+    return result
+
+
+def resolve(model: str | Path, settings: Settings, paths: Paths | None = None) -> Path:
+    """The file of a model given as a path or by a name; CheckpointError names close ones."""
+    from fireside.engine import CheckpointError
+
+    text = str(model)
+    if text == EMBEDDED:
+        path = assets.storyteller()
+        if not path.is_file():
+            raise CheckpointError(
+                "the embedded storyteller is missing from this installation",
+                "install Fireside again, or name a model file with --model",
+            )
+        return path
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    files = model_files(settings, paths)
+    for file in files:
+        if text in (file.name, file.path.name):
+            return file.path
+    if path.exists() or os.sep in text:
+        return path  # opening it says what is wrong with it
+    known = [file.name for file in files]
+    close = difflib.get_close_matches(text, known, n=3) or known[:5]
+    raise CheckpointError(
+        f"no model called {text!r}, and no file either",
+        f"there is {', '.join(close)}; `fireside models` lists all",
+    )

@@ -1,0 +1,427 @@
+"""What a person can set: one schema for flags, environment, config.toml and the settings screen.
+
+Precedence: flags, then environment (FIRESIDE_TEMPERATURE, ...), then config.toml, then the
+defaults written here. Nothing of the engine is imported until `Settings.sampling` is asked for,
+so that `fireside --help` and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from fireside.engine import Overflow, Quant, Sampling
+
+Kind = Literal["text", "texts", "integer", "number"]
+KIND_NAMES = {
+    "text": "a text",
+    "texts": "a list of texts",
+    "integer": "a whole number",
+    "number": "a number",
+}
+EMBEDDED = "storyteller"  # the name of the model that comes with the program
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has an impossible value; `message` says where, `hint` what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def _setting(
+    default: Any,
+    help_text: str,
+    *,
+    kind: Kind | None = None,
+    choices: tuple[str, ...] = (),
+    table: str = "",
+    minimum: float | None = None,
+    unset: str = "",
+) -> Any:
+    """A field of Settings. `unset`: what the default means, where its value does not say it."""
+    guessed: dict[type, Kind] = {str: "text", int: "integer", float: "number", tuple: "texts"}
+    metadata = {
+        "help": help_text,
+        "kind": kind or guessed[type(default)],
+        "choices": choices,
+        "table": table,
+        "minimum": minimum,
+        "unset": unset,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that can be set. A field's `metadata["help"]` says what it does."""
+
+    model: str = _setting(EMBEDDED, "The model: a name that `fireside models` lists, or a file.")
+    tokenizer: str = _setting(
+        "",
+        "Tokenizer file (tokenizer.bin or tokenizer.model) of a model that carries none.",
+        unset="the model's own, or the one beside it",
+    )
+    models_dir: str = _setting(
+        "",
+        "A folder of model files, looked through beside the user's own models folder.",
+        unset="only the user's own",
+    )
+    quant: Quant = _setting(  # noqa: RUF009  (a frozen field all the same)
+        "none",
+        "Weights in memory: none = as the file has them, q8 or q4 = quantised when loading.",
+        choices=("none", "q8", "q4"),
+    )
+    kernels: str = _setting(
+        "auto",
+        "Which code computes: native = C, numpy = slower but runs everywhere, auto = the best.",
+        choices=("auto", "native", "numpy"),
+    )
+    threads: int = _setting(
+        0, "Threads to compute with.", minimum=0, unset="as many as there are cores to use"
+    )
+    context: int = _setting(
+        0,
+        "Tokens of text the model sees at once.",
+        minimum=0,
+        unset="as many as it was trained for",
+    )
+    overflow: Overflow = _setting(  # noqa: RUF009
+        "stop",
+        "When the context is full: stop = end there, slide = keep the beginning, drop what follows"
+        " it and go on.",
+        choices=("stop", "slide"),
+    )
+    max_tokens: int = _setting(
+        0,
+        "Tokens to write at most.",
+        minimum=0,
+        unset="until the model ends the text or the context is full",
+    )
+    stop: tuple[str, ...] = _setting(
+        (), "End before this text; may be given several times.", unset="none"
+    )
+    passage_tokens: int = _setting(
+        200, "Tokens that the terminal application writes at a time.", minimum=1
+    )
+    theme: str = _setting("", "Colour theme of the terminal application.", unset="Fireside's own")
+
+    temperature: float = _setting(
+        0.8, "Daring of the choice; 0 always takes the likeliest token.", table="sampling"
+    )
+    top_k: int = _setting(
+        0, "Choose among the K likeliest tokens only.", table="sampling", unset="off"
+    )
+    top_p: float = _setting(
+        0.95,
+        "Choose among the likeliest that together reach this share; 1 = off.",
+        table="sampling",
+    )
+    min_p: float = _setting(
+        0.05,
+        "Drop tokens less likely than this share of the likeliest one; 0 = off.",
+        table="sampling",
+    )
+    typical_p: float = _setting(
+        1.0,
+        "Prefer tokens about as surprising as expected, up to this share; 1 = off.",
+        table="sampling",
+    )
+    repetition_penalty: float = _setting(
+        1.0, "Make tokens that occurred lately less likely; 1 = off.", table="sampling"
+    )
+    repetition_window: int = _setting(
+        64, "How many last tokens the penalties look at; 0 = all of them.", table="sampling"
+    )
+    penalty_form: Literal["divide", "power"] = _setting(
+        "divide",
+        "divide = a repeated token's score is divided by the penalty (above 1 penalises), power ="
+        " multiplied by penalty^count (below 1 penalises).",
+        choices=("divide", "power"),
+        table="sampling",
+    )
+    presence_penalty: float = _setting(
+        0.0, "Taken once off the score of a token that occurred.", table="sampling"
+    )
+    frequency_penalty: float = _setting(
+        0.0, "Taken off the score of a token each time it occurred.", table="sampling"
+    )
+    seed: int | None = _setting(
+        None,
+        "Number that the chance is drawn from: the same seed tells the same story.",
+        kind="integer",
+        table="sampling",
+        unset="a new one each time",
+    )
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """The sampler settings, checked; SamplingError names one that is out of range."""
+        from fireside.engine import Sampling
+
+        return Sampling(**{f.name: getattr(self, f.name) for f in _table("sampling")})
+
+    def changed(self, **values: Any) -> Settings:
+        """A copy with other values, checked like those of a file."""
+        return replace(self, **{k: _checked(k, v, k) for k, v in values.items()})
+
+
+def schema() -> tuple[Field[Any], ...]:
+    """The fields of Settings in order; their `metadata` has help, kind, choices, table, ..."""
+    return fields(Settings)
+
+
+def _table(name: str) -> list[Field[Any]]:
+    return [f for f in schema() if f.metadata["table"] == name]
+
+
+# -- where things are ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where Fireside keeps what is the user's. Nothing is created by asking."""
+
+    config_file: Path
+    data_dir: Path
+    log_dir: Path
+
+    @property
+    def library(self) -> Path:
+        """The database of stories."""
+        return self.data_dir / "stories.db"
+
+    @property
+    def models_dir(self) -> Path:
+        """The user's own models folder."""
+        return self.data_dir / "models"
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] | None = None) -> Paths:
+        """FIRESIDE_CONFIG (a file) and FIRESIDE_DATA_DIR (a folder), else the platform's places."""
+        environ = os.environ if environ is None else environ
+        from platformdirs import PlatformDirs
+
+        dirs = PlatformDirs("fireside", appauthor=False)
+        config, data = environ.get("FIRESIDE_CONFIG"), environ.get("FIRESIDE_DATA_DIR")
+        return cls(
+            config_file=_path(config) if config else dirs.user_config_path / "config.toml",
+            data_dir=_path(data) if data else dirs.user_data_path,
+            log_dir=_path(data) / "logs" if data else dirs.user_log_path,
+        )
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    paths: Paths | None = None,
+) -> Settings:
+    """Settings from all sources; a flag that is None was not given. Raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    paths = paths or Paths.find(environ)
+    values = read_file(paths.config_file)
+    values.update(_from_environment(environ))
+    for name, value in (flags or {}).items():
+        if value is not None and value != ():
+            values[name] = _checked(name, value, "--" + name.replace("_", "-"))
+    return Settings(**values)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for f in schema():
+        name = environment_name(f.name)
+        text = environ.get(name, "")
+        if text:
+            values[f.name] = _checked(f.name, _parse(text, f.metadata["kind"]), name)
+    return values
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return "FIRESIDE_" + name.upper()
+
+
+def _parse(text: str, kind: Kind) -> Any:
+    """A value of `kind`; the text itself where it is none, for the check to complain about."""
+    if kind == "texts":
+        return [text]
+    try:
+        return int(text) if kind == "integer" else float(text) if kind == "number" else text
+    except ValueError:
+        return text
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Settings that config.toml at `path` makes; {} where there is no such file."""
+    document = _read_toml(path)
+    values: dict[str, Any] = {}
+    tables = {f.metadata["table"] for f in schema()} - {""}
+    for key, value in document.items():
+        if key in tables and isinstance(value, dict):
+            _check_known(path, value, key)
+            values.update({k: _checked(k, v, f"{path}: [{key}] {k}") for k, v in value.items()})
+        elif key not in tables:
+            _check_known(path, {key: value}, "")
+            values[key] = _checked(key, value, f"{path}: {key}")
+        else:
+            raise SettingsError(f"{path}: {key} must be a table", f"write [{key}]")
+    return values
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+
+
+def _check_known(path: Path, keys: Mapping[str, object], table: str) -> None:
+    known = {f.name: f.metadata["table"] for f in schema()}
+    for key in keys:
+        place = known.get(key)
+        if place == table:
+            continue
+        where = f"{path}: unknown setting {key!r}" + (f" in [{table}]" if table else "")
+        if place is not None:
+            belongs = f"under [{place}]" if place else "above the first table"
+            raise SettingsError(where, f"it belongs {belongs}")
+        names = ", ".join(f.name for f in _table(table))
+        raise SettingsError(where, f"known there: {names}")
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """`value` in the type of the setting; SettingsError says `where` it came from."""
+    entry = next((f for f in schema() if f.name == name), None)
+    if entry is None:
+        known = ", ".join(f.name for f in schema())
+        raise SettingsError(f"unknown setting {name!r}", f"known: {known}")
+    meta = entry.metadata
+    kind: Kind = meta["kind"]
+    if value is None and entry.default is None:
+        return None
+    if kind == "number" and type(value) is int:
+        value = float(value)
+    if kind == "texts" and isinstance(value, list | tuple):
+        value = tuple(value)
+    if not _fits(value, kind):
+        raise SettingsError(f"{where} is {value!r}: expected {KIND_NAMES[kind]}")
+    if meta["choices"] and value not in meta["choices"]:
+        raise SettingsError(f"{where} is {value!r}", f"choose one of {', '.join(meta['choices'])}")
+    if meta["minimum"] is not None and value < meta["minimum"]:
+        raise SettingsError(f"{where} is {value}: it must be at least {meta['minimum']:g}")
+    return value
+
+
+def _fits(value: object, kind: Kind) -> bool:
+    if kind == "texts":
+        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    if kind == "number":
+        return isinstance(value, float) and math.isfinite(value)
+    return type(value) is (int if kind == "integer" else str)
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def save(changes: Mapping[str, Any], path: Path) -> None:
+    """Write `changes` into the config.toml at `path`, atomically; None takes a setting out.
+
+    Other lines, comments among them, stay as they are. Raises SettingsError (also where the file
+    there cannot be understood: it is then left alone) and OSError.
+    """
+    wanted = read_file(path)
+    for name, value in changes.items():
+        wanted[name] = None if value is None else _checked(name, value, name)
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = _edited(old, changes)
+    if not _means(text, wanted):  # a value over several lines, say: write the file anew
+        text = _edited("", wanted)
+    target = path.resolve()  # a link to a file among somebody's dotfiles stays one
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _edited(text: str, changes: Mapping[str, Any]) -> str:
+    """`text`, a config.toml, with the lines of `changes` replaced, removed or added."""
+    lines = text.splitlines()
+    for entry in schema():
+        if entry.name not in changes:
+            continue
+        table, value = entry.metadata["table"], changes[entry.name]
+        start, end = _section(lines, table)
+        if start is None:
+            lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
+            start = end = len(lines)
+        at = [i for i in range(start, end) if lines[i].split("=")[0].strip() == entry.name]
+        new = [] if value is None else [f"{entry.name} = {_toml(value)}"]
+        if at:
+            lines[at[0] : at[0] + 1] = new
+        else:
+            lines[end:end] = new
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _section(lines: Sequence[str], table: str) -> tuple[int | None, int]:
+    """(first line of a table's body, the line after its last setting); None: there is none."""
+    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
+    starts = (i + 1 for i in heads if lines[i].strip() == f"[{table}]")
+    start = next(starts, None) if table else 0
+    if start is None:
+        return None, len(lines)
+    end = next((i for i in heads if i >= start), len(lines))
+    settings = [i for i in range(start, end) if lines[i].strip() and lines[i].strip()[0] != "#"]
+    return start, settings[-1] + 1 if settings else end
+
+
+def _means(text: str, wanted: Mapping[str, Any]) -> bool:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat.update(value if isinstance(value, dict) else {key: value})
+    return {k: _checked(k, v, k) for k, v in flat.items()} == wanted
+
+
+def _toml(value: Any) -> str:
+    """A text, number or list of texts as TOML."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    if not isinstance(value, str):
+        return repr(value)
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+    written = (escapes.get(c) or (c if c.isprintable() else f"\\U{ord(c):08X}") for c in value)
+    return f'"{"".join(written)}"'
