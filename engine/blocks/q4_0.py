@@ -45,8 +45,8 @@ class Q4_0:  # noqa: N801 (ggml's name)
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 inverse = np.where(d == 0, np.float32(0), 1 / d)
                 block["d"][start : start + CHUNK] = d[:, 0]
-                # in double precision, as gguf-py does, then cut off: 8.5 rounds and centres
-                q = (part.astype(np.float64) * inverse + 8.5).astype(np.uint8).clip(0, 15)
+                # cut off behind the point: 8.5 rounds and centres
+                q = (part * inverse + np.float32(8.5)).astype(np.uint8).clip(0, 15)
             block["q"][start : start + CHUNK] = q[:, :HALF] | (q[:, HALF:] << 4)
         return block.view(np.uint8)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.types import Checkpoint
-from fireside.engine.errors import CheckpointError
+from fireside.engine.errors import CheckpointError, UnsupportedError
 
 HEAD_BYTES = 512  # what `recognises` is shown of a file
 
@@ -108,7 +108,16 @@ def open_checkpoint(path: Path) -> Checkpoint:
     for checkpoint_format in _REGISTRY.values():
         if checkpoint_format.recognises(path, head):
             checkpoint = checkpoint_format.read(path)
-            architectures.check_tensors(checkpoint.config, checkpoint.tensors, str(path))
+            config = checkpoint.config
+            architectures.check_tensors(config, checkpoint.tensors, str(path))
+            for name in checkpoint.tensors.keys() - architectures.get(config.architecture).shapes(
+                config
+            ):
+                # a bias, a table of rope factors: to leave it out would run the model, but wrongly
+                raise UnsupportedError(
+                    f"{path}: tensor {name} is no part of architecture {config.architecture}",
+                    "this version cannot run this variant of the model",
+                )
             return checkpoint
     hint = f"this version reads {', '.join(_REGISTRY)}"
     if not head:

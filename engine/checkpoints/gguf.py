@@ -310,6 +310,7 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
         add_bos=fields.boolean("tokenizer.ggml.add_bos_token", True) and bos_id >= 0,
         add_space_prefix=fields.boolean("tokenizer.ggml.add_space_prefix", True),
         end_ids=tuple(sorted(ends - {-1, eos_id})),
+        remove_extra_whitespaces=fields.boolean("tokenizer.ggml.remove_extra_whitespaces", False),
     )
 
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ DEFAULT_ALIGNMENT = 32
 # Value types of metadata
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = range(10)
 UINT64, INT64, FLOAT64 = 10, 11, 12
-SCALARS = {
+SCALARS: dict[int, np.dtype[Any]] = {
     UINT8: np.dtype("<u1"),
     INT8: np.dtype("<i1"),
     UINT16: np.dtype("<u2"),
@@ -119,7 +119,7 @@ class Cursor:
 
     def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
         self.path = path
-        self.view = memoryview(data)
+        self.view = data.data
         self.position = 0
 
     def take(self, size: int, what: str) -> int:

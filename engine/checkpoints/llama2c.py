@@ -10,7 +10,7 @@ None of them says its norm epsilon, rope base or tokenizer: they are those of ll
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +73,18 @@ class Header:
         return ""
 
 
+def make_header(version: int, numbers: Sequence[int], shared: bool, group_size: int = 0) -> Header:
+    """A header of the seven numbers (FIELDS) that every version has."""
+    dim, hidden, layers, heads, kv_heads, vocab, seq_len = numbers
+    return Header(version, dim, hidden, layers, heads, kv_heads, vocab, seq_len, shared, group_size)
+
+
 def parse_v0(head: bytes) -> Header | None:
     """The header of a version 0 file, or None if these bytes cannot be one."""
     if len(head) < V0_HEADER:
         return None
     *numbers, vocab_size, seq_len = struct.unpack_from("<7i", head)
-    header = Header(0, *numbers, abs(vocab_size), seq_len, shared_classifier=vocab_size > 0)
+    header = make_header(0, (*numbers, abs(vocab_size), seq_len), vocab_size > 0)
     return None if header.fault() else header
 
 
@@ -106,15 +112,17 @@ def parse_header(path: Path, head: bytes) -> Header:
         )
     if shared > 1:
         raise CheckpointError(f"{path}: shared_classifier is {shared}, expected 0 or 1")
-    header = Header(version, *numbers, bool(shared), group_size if version == 2 else 0)
+    header = make_header(version, numbers, bool(shared), group_size if version == 2 else 0)
     if fault := header.fault():
         raise CheckpointError(f"{path}: {fault}", "the header is damaged")
     return header
 
 
-# name, version 0's order; {} is the layer
-_V0_LAYERS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
-_V0_LAYERS += ("ffn_norm", "ffn_gate", "ffn_down", "ffn_up")
+# What a layer has, in version 0's order
+_V0_LAYERS: tuple[str, ...] = (
+    "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output",
+    "ffn_norm", "ffn_gate", "ffn_down", "ffn_up",
+)  # fmt: skip
 _NORMS = ("attn_norm", "ffn_norm")
 _FREQUENCIES = "freq_cis"  # rope's tables, which version 0 holds and nobody reads
 
