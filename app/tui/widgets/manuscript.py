@@ -1,0 +1,433 @@
+"""The page: a story as it is written, smooth at a thousand tokens a second.
+
+A line-API view. Only rows that changed are wrapped and drawn anew, whatever the length of the
+story. The writer's words are bold and marked by a bar in the margin, so that they differ from the
+model's without colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Offset, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+
+from fireside.app.tui.widgets.story_text import Part, Row, StoryText
+from fireside.app.tui.widgets.wrapping import KINDS
+
+__all__ = ["Manuscript", "Part"]
+
+BAR = "▎"
+CARET = "▌"
+UNFINISHED = "…"
+
+# Selection offsets of a cell left of the text: any x this small means "before the row's text".
+_MARGIN = -10_000
+
+
+class Manuscript(ScrollView, can_focus=True):
+    """The story as a page that follows its end only while the reader is there."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "manuscript--writer",
+        "manuscript--bar",
+        "manuscript--label",
+        "manuscript--quiet",
+        "manuscript--caret",
+    }
+
+    DEFAULT_CSS = """
+    Manuscript {
+        background: $background;
+        color: $foreground;
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1;
+        & > .manuscript--writer { text-style: bold; }
+        & > .manuscript--bar { color: $primary; }
+        & > .manuscript--label { color: $primary; text-style: bold; }
+        & > .manuscript--quiet { color: $text-muted; }
+        & > .manuscript--caret { color: $primary; }
+    }
+    """
+
+    following: reactive[bool] = reactive(True, init=False, repaint=False)
+    """Whether the view stays at the end as the story grows."""
+    lines_below: reactive[int] = reactive(0, init=False, repaint=False)
+    """Rows that have come since the reader scrolled away and are still below the fold."""
+    streaming: reactive[bool] = reactive(False, init=False, repaint=False)
+    """Whether words are coming: shows a caret after the last one."""
+
+    class PartClicked(Message):
+        """The reader clicked a part of the story."""
+
+        def __init__(self, manuscript: Manuscript, part_id: int) -> None:
+            super().__init__()
+            self.manuscript = manuscript
+            self.part_id = part_id
+
+        @property
+        def control(self) -> Manuscript:
+            """The page that was clicked."""
+            return self.manuscript
+
+    @dataclass
+    class FollowingChanged(Message):
+        """The reader left the end of the story or came back to it."""
+
+        manuscript: Manuscript
+        following: bool
+
+        @property
+        def control(self) -> Manuscript:
+            """The page that was scrolled."""
+            return self.manuscript
+
+    def __init__(
+        self,
+        parts: Sequence[Part] = (),
+        *,
+        layout: Literal["story", "chat"] = "story",
+        labels: tuple[str, str] = ("You", "Story"),
+        measure: int = 76,
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
+        disabled: bool = False,
+    ) -> None:
+        """Create a page.
+
+        parts: what it shows first.
+        layout: "story" joins the parts in a line, "chat" begins each with its author's name.
+        labels: names of the writer and of the model in a chat.
+        measure: cells of a line of text at most.
+        """
+        super().__init__(name=name, id=id, classes=classes, disabled=disabled)
+        self.measure = measure
+        self.labels = labels
+        self._chat = layout == "chat"
+        self._story = StoryText(measure, separate=self._chat)
+        self._strips: dict[int, Strip] = {}
+        self._left = 0  # cells before the margin bar, to centre the column
+        self._moving = False  # we scroll, not the reader
+        self._rows_when_left = 0
+        self._story.show(parts)
+
+    # -- what it shows
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the story, in order."""
+        return self._story.parts
+
+    @property
+    def text(self) -> str:
+        """The whole story as it was given."""
+        return "".join(part.text for part in self._story.parts)
+
+    @property
+    def page_layout(self) -> Literal["story", "chat"]:
+        """How parts stand to each other."""
+        return "chat" if self._chat else "story"
+
+    @page_layout.setter
+    def page_layout(self, layout: Literal["story", "chat"]) -> None:
+        if layout != self.page_layout:
+            parts = self._story.parts
+            self._chat = layout == "chat"
+            self._story = StoryText(self._story.width, separate=self._chat)
+            self._story.show(parts)
+            self._fit(self.size.width)
+
+    def show(self, parts: Sequence[Part]) -> None:
+        """Show these parts; the reader keeps the place if it stands in the common beginning."""
+        top = self._top()
+        changed = self._story.show(parts)
+        if self.text_selection is not None:
+            self.screen.clear_selection()
+        if not self.following and changed <= self._story.row_at(top):
+            self._set_following(True)
+        self._changed(changed)
+
+    def begin(self, part: Part) -> None:
+        """Add a new last part."""
+        self._changed(self._story.begin(part))
+
+    def append(self, text: str) -> None:
+        """Let text join the last part."""
+        self._changed(self._story.append(text))
+
+    def jump_to_end(self) -> None:
+        """Go to the end and follow it."""
+        self._set_following(True)
+        self._scroll_to_row(self.max_scroll_y)
+
+    # -- selection
+
+    @property
+    def selected_text(self) -> str:
+        """What the mouse has selected, soft line ends left out."""
+        selection = self.text_selection
+        return "" if selection is None else self._selected(selection)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """Answer the screen, which gathers the selected text of all widgets."""
+        return self._selected(selection), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        """Draw the selection."""
+        self._strips.clear()
+        self.refresh()
+
+    def _selected(self, selection: Selection) -> str:
+        return self._story.slice(*self._selected_range(selection))
+
+    def _selected_range(self, selection: Selection) -> tuple[int, int]:
+        first, last = selection
+        start = 0 if first is None else self._offset_of(first)
+        end = self._story.length if last is None else self._offset_of(last)
+        return start, end
+
+    def _offset_of(self, place: Offset) -> int:
+        if place.y >= self._story.row_count:
+            return self._story.length
+        row = self._story.row(max(0, place.y))
+        return row.start + min(max(0, place.x), row.end - row.start)
+
+    # -- place
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """See whether the reader has left the end."""
+        super().watch_scroll_y(old_value, new_value)
+        if not self._moving:
+            self._set_following(new_value >= self.max_scroll_y)
+        self._count_below()
+
+    def watch_following(self, following: bool) -> None:
+        """Tell the screen."""
+        self.post_message(self.FollowingChanged(self, following))
+
+    def watch_streaming(self) -> None:
+        """Draw or take away the caret."""
+        self._redraw(self._story.row_count - 1)
+
+    def _set_following(self, following: bool) -> None:
+        if self.following and not following:
+            self._rows_when_left = self._story.row_count
+        self.following = following
+        self._count_below()
+
+    def _count_below(self) -> None:
+        new = self._story.row_count - self._rows_when_left
+        hidden = self._story.row_count - round(self.scroll_y) - self.size.height
+        self.lines_below = 0 if self.following else max(0, min(new, hidden))
+
+    def _scroll_to_row(self, y: float) -> None:
+        self._moving = True
+        try:
+            self.scroll_to(y=y, animate=False, immediate=True)
+        finally:
+            self._moving = False
+
+    def _top(self) -> int:
+        """Offset of the first character in view."""
+        y = min(round(self.scroll_y), self._story.row_count - 1)
+        return self._story.row(y).start
+
+    def _changed(self, first: int) -> None:
+        """Rows from `first` on are new."""
+        for y in [y for y in self._strips if y >= first]:
+            del self._strips[y]
+        self._moving = True
+        try:
+            self.virtual_size = Size(0, self._story.row_count)
+        finally:
+            self._moving = False
+        self._rows_when_left = min(self._rows_when_left, self._story.row_count)
+        if self.following:
+            self._scroll_to_row(self.max_scroll_y)
+        self._redraw(first)
+        self._count_below()
+
+    def _redraw(self, first: int) -> None:
+        for y in [y for y in self._strips if y >= first]:
+            del self._strips[y]
+        top = max(first, round(self.scroll_y))
+        if top < round(self.scroll_y) + self.size.height:
+            self.refresh_lines(top, self.size.height)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Wrap to the new width; the reader keeps the line that was on top."""
+        self._fit(event.size.width)
+
+    def _fit(self, width: int) -> None:
+        gutter = self._gutter
+        text_width = max(2, min(self.measure, width - gutter - 1))
+        self._left = max(0, (width - text_width - gutter - 1) // 2)
+        if text_width != self._story.width or self._chat:
+            top = self._top()
+            self._story.rewrap(text_width)
+            if not self.following:
+                self.virtual_size = Size(0, self._story.row_count)
+                self._scroll_to_row(self._story.row_at(top))
+        self._changed(0)
+
+    @property
+    def _gutter(self) -> int:
+        """Cells of the margin: the bar, or the longer of two names in a chat."""
+        return 2 + (max(len(label) for label in self.labels) + 1 if self._chat else 0)
+
+    # -- keys and mouse
+
+    def action_scroll_up(self) -> None:
+        """One line back."""
+        self.scroll_relative(y=-1, animate=False)
+
+    def action_scroll_down(self) -> None:
+        """One line on."""
+        self.scroll_relative(y=1, animate=False)
+
+    def action_page_up(self) -> None:
+        """One page back; a line stays in view for orientation."""
+        self.scroll_relative(y=1 - self.size.height, animate=False)
+
+    def action_page_down(self) -> None:
+        """One page on."""
+        self.scroll_relative(y=self.size.height - 1, animate=False)
+
+    def action_scroll_home(self) -> None:
+        """To the beginning."""
+        self.scroll_to(y=0, animate=False)
+
+    def action_scroll_end(self) -> None:
+        """To the end, and stay there."""
+        self.jump_to_end()
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which part was clicked; a double click selects its paragraph."""
+        y = event.y + round(self.scroll_y)
+        if y >= self._story.row_count:
+            return
+        if event.chain == 1:
+            _, place = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
+            if place is not None and (part := self._story.part_at(self._offset_of(place))):
+                self.post_message(self.PartClicked(self, part.id))
+        else:
+            event.prevent_default()  # Textual would select the whole story
+            start, end = self._story.paragraph_at(y)
+            first, last = self._story.row_at(start), self._story.row_at(end)
+            ends = Offset(end - self._story.row(last).start, last)
+            self.screen.selections = {self: Selection(Offset(0, first), ends)}
+
+    # -- drawing
+
+    def notify_style_update(self) -> None:
+        """Forget strips drawn in the old theme."""
+        super().notify_style_update()
+        self._strips.clear()
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one row of the window."""
+        y += round(self.scroll_y)
+        strip = self._strips.get(y)
+        if strip is None or strip.cell_length != self.size.width:
+            strip = self._strips[y] = self._draw(y)
+        return strip
+
+    def _draw(self, y: int) -> Strip:
+        base = self.rich_style
+        width = self.size.width
+        if y >= self._story.row_count:
+            return Strip([Segment(" " * width, base + _at(0, y))], width)
+        row = self._story.row(y)
+        pieces = self._pieces(row)
+        margin = base + _at(_MARGIN, y)
+        segments = [Segment(" " * self._left, margin)]
+        segments.extend(Segment(text, margin + style) for text, style in self._margin(y, row))
+        x = 0
+        for text, style in pieces:
+            segments.append(Segment(text, base + style + _at(x, y)))
+            x += len(text)
+        if y == self._story.row_count - 1:
+            segments.extend(Segment(text, base + style) for text, style in self._ending())
+        used = sum(segment.cell_length for segment in segments)
+        segments.append(Segment(" " * max(0, width - used), base + _at(x, y)))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _margin(self, y: int, row: Row) -> list[tuple[str, Style]]:
+        """Name of the speaker (in a chat) and the bar beside the writer's words."""
+        pieces = []
+        if self._chat:
+            part = self._story.begins_at(y)
+            label = "" if part is None else self.labels[part.author == "model"]
+            style = self.get_component_rich_style("manuscript--label", partial=True)
+            pieces.append((set_cell_size(label, self._gutter - 2), style))
+        written = any(
+            part.author == "writer" and row.text[start - row.start : end - row.start].strip()
+            for start, end, part in self._story.spans(row.start, row.end)
+        )
+        style = self.get_component_rich_style("manuscript--bar", partial=True)
+        pieces.append(((BAR if written else " ") + " ", style))
+        return pieces
+
+    def _pieces(self, row: Row) -> list[tuple[str, Style]]:
+        """Cut the text of a row where its style changes, never inside a grapheme."""
+        width = self._story.width
+        text = row.text
+        if cell_len(text) > width:  # spaces that hang over the edge
+            text = set_cell_size(text.rstrip(" "), width)
+        cuts: list[tuple[int, Style]] = []
+        for start, _, part in self._story.spans(row.start, row.end):
+            name = "manuscript--writer" if part.author == "writer" else None
+            style = self.get_component_rich_style(name, partial=True) if name else Style.null()
+            cuts.append((self._snap(text, start - row.start), style))
+        pieces = []
+        for index, (start, style) in enumerate(cuts):
+            end = cuts[index + 1][0] if index + 1 < len(cuts) else len(text)
+            pieces.extend(self._mark_selected(text, row, start, end, style))
+        return pieces
+
+    def _mark_selected(
+        self, text: str, row: Row, start: int, end: int, style: Style
+    ) -> list[tuple[str, Style]]:
+        selection = self.text_selection
+        if selection is None:
+            return [(text[start:end], style)]
+        first, last = (offset - row.start for offset in self._selected_range(selection))
+        first = min(max(self._snap(text, first), start), end)
+        last = max(min(self._snap(text, last), end), first)
+        chosen = style + self.screen.get_component_rich_style("screen--selection")
+        return [(text[start:first], style), (text[first:last], chosen), (text[last:end], style)]
+
+    @staticmethod
+    def _snap(text: str, index: int) -> int:
+        """The nearest border of a grapheme at or after `index`."""
+        index = min(max(0, index), len(text))
+        while 0 < index < len(text) and not text[index].isascii() and KINDS[text[index]].joins:
+            index += 1
+        return index
+
+    def _ending(self) -> list[tuple[str, Style]]:
+        """What stands after the last word."""
+        if self.streaming:
+            return [(CARET, self.get_component_rich_style("manuscript--caret", partial=True))]
+        last = self._story.last_part
+        if last is not None and last.unfinished:
+            return [(UNFINISHED, self.get_component_rich_style("manuscript--quiet", partial=True))]
+        return []
+
+
+def _at(x: int, y: int) -> Style:
+    """Meta data by which the screen's mouse selection finds the place in the text."""
+    return Style.from_meta({"offset": (x, y)})

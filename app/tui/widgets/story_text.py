@@ -1,0 +1,242 @@
+"""The text behind the manuscript view: parts, paragraphs and the rows they wrap into.
+
+Offsets count the characters of the whole sanitised text, a newline being one. A paragraph is what
+stands between two newlines; a part is what one author wrote in one go. Neither knows the other's
+borders, so a part may begin in the middle of a row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+from fireside.app.tui.widgets.wrapping import sanitise, wrap
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one author wrote in one go."""
+
+    id: int
+    author: Literal["writer", "model"]
+    text: str
+    unfinished: bool = False
+
+
+class Row(NamedTuple):
+    """One row of the page: the text from `start` to `end`, which excludes the newline."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass
+class _Paragraph:
+    start: int
+    first_row: int
+    text: str = ""
+    rows: list[int] = field(default_factory=lambda: [0])
+
+
+class StoryText:
+    """Parts wrapped to a width; appending touches nothing but the last row."""
+
+    def __init__(self, width: int, *, separate: bool = False) -> None:
+        self.width = width
+        self.separate = separate  # chat: each part begins a paragraph of its own
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._parts: list[Part] = []
+        self._starts: list[int] = []
+        self._tail: list[str] = []  # what joined the last part since it was begun
+        self._paragraphs = [_Paragraph(0, 0)]
+
+    # -- reading
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts, with the text as it was given."""
+        self._settle()
+        return tuple(self._parts)
+
+    @property
+    def last_part(self) -> Part | None:
+        """The part that grows; its text may lag behind."""
+        return self._parts[-1] if self._parts else None
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the page; an empty page has one."""
+        last = self._paragraphs[-1]
+        return last.first_row + len(last.rows)
+
+    @property
+    def length(self) -> int:
+        """Characters of the sanitised text."""
+        last = self._paragraphs[-1]
+        return last.start + len(last.text)
+
+    def row(self, y: int) -> Row:
+        """Return row `y`, 0 <= y < row_count."""
+        paragraph = self._paragraphs[self._paragraph_of_row(y)]
+        at = y - paragraph.first_row
+        start = paragraph.rows[at]
+        end = paragraph.rows[at + 1] if at + 1 < len(paragraph.rows) else len(paragraph.text)
+        return Row(paragraph.start + start, paragraph.start + end, paragraph.text[start:end])
+
+    def row_at(self, offset: int) -> int:
+        """Return the row that holds the character at `offset`."""
+        index = bisect_right(self._paragraphs, offset, key=lambda paragraph: paragraph.start) - 1
+        paragraph = self._paragraphs[max(0, index)]
+        return paragraph.first_row + bisect_right(paragraph.rows, offset - paragraph.start) - 1
+
+    def paragraph_at(self, y: int) -> tuple[int, int]:
+        """Return the offsets between which the paragraph of row `y` stands."""
+        paragraph = self._paragraphs[self._paragraph_of_row(y)]
+        return paragraph.start, paragraph.start + len(paragraph.text)
+
+    def slice(self, start: int, end: int) -> str:
+        """Return the sanitised text between two offsets."""
+        if start >= end:
+            return ""
+        index = bisect_right(self._paragraphs, start, key=lambda paragraph: paragraph.start) - 1
+        pieces = []
+        for paragraph in self._paragraphs[max(0, index) :]:
+            if paragraph.start > end:
+                break
+            pieces.append(paragraph.text[max(0, start - paragraph.start) : end - paragraph.start])
+        return "\n".join(pieces)
+
+    def part_at(self, offset: int) -> Part | None:
+        """Return the part that holds the character at `offset`."""
+        index = bisect_right(self._starts, offset) - 1
+        return self._parts[index] if index >= 0 else None
+
+    def spans(self, start: int, end: int) -> Iterator[tuple[int, int, Part]]:
+        """Yield the parts that stand between two offsets, with the offsets of each piece."""
+        index = max(0, bisect_right(self._starts, start) - 1)
+        while index < len(self._parts) and start < end:
+            following = self._starts[index + 1] if index + 1 < len(self._starts) else end
+            stop = min(following, end)
+            if stop > start:
+                yield start, stop, self._parts[index]
+                start = stop
+            index += 1
+
+    def begins_at(self, y: int) -> Part | None:
+        """Return the part whose first character opens row `y`: where chat puts the name."""
+        start = self.row(y).start
+        index = bisect_right(self._starts, start) - 1
+        if index >= 0 and self._starts[index] == start:
+            return self._parts[index]
+        return None
+
+    # -- writing: each answers with the first row that changed
+
+    def show(self, parts: Sequence[Part]) -> int:
+        """Replace everything, keeping the rows of the common beginning."""
+        common = self._common_parts(parts)
+        if common == len(self._parts) == len(parts):
+            return self.row_count
+        changed = self._cut(common)
+        for part in parts[common:]:
+            self.begin(part)
+        return changed
+
+    def begin(self, part: Part) -> int:
+        """Add a new last part."""
+        changed = self.row_count - 1
+        self._settle()
+        if self.separate and self._parts:
+            changed = self._close_turn()
+        self._parts.append(replace(part, text=""))
+        self._starts.append(self.length)
+        return min(changed, self.append(part.text))
+
+    def append(self, text: str) -> int:
+        """Let text join the last part."""
+        if not self._parts:
+            raise ValueError("there is no part the text could join: begin one first")
+        changed = self.row_count - 1
+        shown = sanitise(text, self._tail[-1][-1:] if self._tail else self._parts[-1].text[-1:])
+        if text:
+            self._tail.append(text)
+        if self.separate and self._starts[-1] == self.length:
+            shown = shown.lstrip()
+        first, *others = shown.split("\n")
+        if first:
+            self._extend(first)
+        for other in others:
+            self._new_paragraph(other)
+        return changed
+
+    def rewrap(self, width: int) -> None:
+        """Wrap everything to another width."""
+        self.width = width
+        first_row = 0
+        for paragraph in self._paragraphs:
+            paragraph.first_row = first_row
+            paragraph.rows = wrap(paragraph.text, width)
+            first_row += len(paragraph.rows)
+
+    # -- inside
+
+    def _settle(self) -> None:
+        if self._tail:
+            text = self._parts[-1].text + "".join(self._tail)
+            self._parts[-1] = replace(self._parts[-1], text=text)
+            self._tail = []
+
+    def _paragraph_of_row(self, y: int) -> int:
+        return bisect_right(self._paragraphs, y, key=lambda paragraph: paragraph.first_row) - 1
+
+    def _extend(self, text: str) -> None:
+        paragraph = self._paragraphs[-1]
+        paragraph.text += text
+        paragraph.rows[-1:] = wrap(paragraph.text, self.width, paragraph.rows[-1])
+
+    def _new_paragraph(self, text: str) -> None:
+        paragraph = _Paragraph(self.length + 1, self.row_count, text)
+        paragraph.rows = wrap(text, self.width)
+        self._paragraphs.append(paragraph)
+
+    def _close_turn(self) -> int:
+        """One empty row, and no more, between what two speakers say."""
+        while len(self._paragraphs) > 1 and not self._paragraphs[-1].text.strip():
+            if self._paragraphs[-1].start <= self._starts[-1]:
+                break
+            self._paragraphs.pop()
+        changed = self.row_count - 1
+        self._new_paragraph("")
+        self._new_paragraph("")
+        return changed
+
+    def _common_parts(self, parts: Sequence[Part]) -> int:
+        self._settle()
+        common = 0
+        for old, new in zip(self._parts, parts, strict=False):
+            if old != new:
+                break
+            common += 1
+        return common
+
+    def _cut(self, count: int) -> int:
+        """Keep the first `count` parts."""
+        if count >= len(self._parts):
+            return self.row_count - 1
+        if count == 0:
+            self.clear()
+            return 0
+        offset = self._starts[count]
+        del self._parts[count:], self._starts[count:]
+        index = bisect_right(self._paragraphs, offset, key=lambda paragraph: paragraph.start) - 1
+        del self._paragraphs[index + 1 :]
+        paragraph = self._paragraphs[index]
+        paragraph.text = paragraph.text[: offset - paragraph.start]
+        paragraph.rows = wrap(paragraph.text, self.width)
+        return paragraph.first_row
