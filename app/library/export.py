@@ -92,7 +92,7 @@ def write_export(path: Path, text: str, *, overwrite: bool = False) -> None:
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
     try:
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(clean(text))
             file.flush()
             os.fsync(file.fileno())

@@ -49,7 +49,7 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        self._store = Store(Path(path))
+        self._store = Store(Path(path).absolute())
 
     @property
     def file(self) -> Path:
@@ -138,11 +138,16 @@ class Library:
     def purge(self, days: float = 30.0) -> int:
         """Remove for good what was deleted more than `days` ago; returns how many stories."""
 
+        before = time.time() - days * _DAY
+
         def remove() -> int:
             with self._store.write() as connection:
-                return connection.execute(
-                    "DELETE FROM story WHERE deleted < ?", (time.time() - days * _DAY,)
-                ).rowcount
+                connection.execute(
+                    "DELETE FROM search WHERE rowid IN (SELECT p.id FROM passage p"
+                    " JOIN story s ON s.id = p.story_id WHERE s.deleted < ?)",
+                    (before,),
+                )
+                return connection.execute("DELETE FROM story WHERE deleted < ?", (before,)).rowcount
 
         return self._mending(remove)
 

@@ -6,7 +6,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, cast
 
 from fireside.app.library.records import Author, Mode, Passage, Provenance, Story
@@ -37,7 +36,7 @@ def passage_of(row: tuple[Any, ...]) -> Passage:
             quant=quant,
             kernels=kernels,
             isa=isa,
-            sampling=dict(_settings(sampling)),  # a copy: the cached one is shared
+            sampling=_settings(sampling),
             seed=_seed(seed),
             finish_reason=finish_reason,
             tokens=tokens,
@@ -91,7 +90,6 @@ def _settings_text(sampling: Mapping[str, Any]) -> str:
         return clean(json.dumps({str(k): str(v) for k, v in sampling.items()}, ensure_ascii=False))
 
 
-@lru_cache(maxsize=64)  # a story's passages mostly share their settings
 def _settings(text: str | None) -> dict[str, Any]:
     try:
         settings = json.loads(text or "{}")

@@ -54,9 +54,6 @@ CREATE TABLE move (
 -- The passages' folded text. Trigrams find any three characters in a row, which serves scripts
 -- that put no blanks between words; unicode61 would take a Chinese sentence for one word and
 -- find only beginnings of words elsewhere. Case and accents are folded before they get here,
--- because this tokenizer learned to fold accents only in SQLite 3.45.
+-- because this tokenizer learned to fold accents only in SQLite 3.45. No trigger keeps the index:
+-- it is filled when a passage has come to its end, not with each word.
 CREATE VIRTUAL TABLE search USING fts5 (text, tokenize = 'trigram case_sensitive 1');
-
-CREATE TRIGGER passage_gone AFTER DELETE ON passage BEGIN
-    DELETE FROM search WHERE rowid = old.id;
-END;
