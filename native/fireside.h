@@ -1,0 +1,104 @@
+/* The extension's interface: what Python sees (build_native.py gives cffi everything between the
+ * two marks) and what the files here share. All arrays are row-major; strides count elements. */
+#ifndef FS_FIRESIDE_H
+#define FS_FIRESIDE_H
+
+#include <stdint.h>
+
+/* cffi begins */
+
+/* ---- instruction sets ---- */
+int32_t fs_isa_count(void);
+const char *fs_isa_name(int32_t isa);  /* slowest first; 0 is "reference" */
+int32_t fs_isa_usable(int32_t isa);    /* whether this CPU and its operating system have it */
+int32_t fs_has_openmp(void);
+
+/* ---- memory: zeroed, 64-byte aligned, touched only when used ---- */
+void *fs_memory_new(int64_t nbytes, int32_t huge_pages); /* NULL where there is not enough */
+void fs_memory_free(void *memory, int64_t nbytes);
+
+/* ---- packed weights ---- */
+enum { FS_PACK_F32, FS_PACK_F16, FS_PACK_Q8, FS_PACK_Q4 };            /* packed kinds */
+enum { FS_FROM_F32, FS_FROM_F16, FS_FROM_Q8_0, FS_FROM_Q4_0 };        /* kinds in a file */
+int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols);
+/* Rows [first, first + count) of a packed matrix of `rows` x `cols` from `source`, count whole rows
+ * of a file. Q8_0 and Q4_0 are copied without loss into Q8 and Q4, everything else goes through
+ * float. 0, or -1 where the kinds or sizes do not go together. */
+int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
+                int64_t cols, int64_t first, int64_t count, int32_t from, const void *source);
+/* Rows [first, first + count) back as floats: out [count, cols]. */
+void fs_unpack(int32_t kind, const void *packed, int64_t rows, int64_t cols,
+               int64_t first, int64_t count, float *out);
+
+/* ---- a model: the operations of a plan, lowered ---- */
+enum { FS_EMBED, FS_NORM, FS_MATMUL, FS_ROPE, FS_ATTENTION, FS_SILU, FS_SELECT };
+enum { FS_PLAIN, FS_AFTER_NORM, FS_AFTER_SILU }; /* what a matmul does to its input first */
+
+typedef struct fs_slice {
+    int32_t buffer, start, width; /* columns of a buffer; buffer -1: the caller's logits */
+} fs_slice;
+
+typedef struct fs_op {
+    int32_t kind;
+    int32_t before;     /* MATMUL: FS_PLAIN, FS_AFTER_NORM or FS_AFTER_SILU */
+    int32_t add;        /* MATMUL: out += */
+    fs_slice x, y, z;   /* inputs: x; gate, up; q, k, v */
+    fs_slice out;
+    int32_t matrix;     /* EMBED, MATMUL */
+    int32_t vector;     /* NORM, MATMUL after a norm */
+    float eps;          /* of that norm */
+    float scale;        /* ATTENTION: of the scores */
+    int32_t layer, head_dim;
+    int32_t rope_q, rope_k; /* ATTENTION (-1: none); ROPE: rope_q */
+} fs_op;
+
+typedef struct fs_weight {
+    int32_t kind, rows, cols; /* FS_PACK_...; a vector is F32 with rows 1 and plain floats */
+    void *data;
+} fs_weight;
+
+typedef struct fs_turn {
+    int32_t rotary_dim, half; /* half: elements (i, i + rotary_dim/2) turn, else (2i, 2i + 1) */
+    const double *frequency;  /* [rotary_dim / 2] radians per position; copied */
+} fs_turn;
+
+typedef struct fs_shape {
+    int32_t n_ops, n_buffers, n_matrices, n_vectors, n_turns;
+    const fs_op *ops;
+    const int32_t *widths; /* [n_buffers] */
+    const fs_weight *matrices;
+    const fs_weight *vectors;
+    const fs_turn *turns;
+    int32_t n_layers, n_kv_heads, head_dim;
+    int32_t vocab;  /* rows of the embedding */
+    int32_t chunk;  /* rows that go through the operations at once */
+    int32_t isa, threads;
+} fs_shape;
+
+typedef struct fs_model fs_model;
+typedef struct fs_cache fs_cache;
+
+fs_model *fs_model_new(const fs_shape *shape); /* NULL where memory is short */
+void fs_model_free(fs_model *model);
+int64_t fs_model_scratch(const fs_model *model); /* bytes beside the weights */
+
+fs_cache *fs_cache_new(const fs_model *model, int64_t capacity);
+void fs_cache_free(fs_cache *cache);
+int64_t fs_cache_nbytes(const fs_cache *cache);
+
+enum { FS_DONE, FS_ABORTED, FS_BAD_TOKEN, FS_BAD_POSITION };
+enum { FS_ROWS_NONE, FS_ROWS_LAST, FS_ROWS_ALL };
+/* tokens: [n]; logits: [0, 1 or n][vocab]. One call of one thread at a time. */
+int32_t fs_step(fs_model *model, fs_cache *cache, const int32_t *tokens, int32_t n,
+                int32_t position, int32_t rows, float *logits);
+void fs_abort(fs_model *model); /* the running step, or the next one, returns FS_ABORTED */
+
+/* cffi ends */
+
+#include "kernels.h"
+
+const fs_kernels *fs_isa_kernels(int32_t isa);
+void fs_matrix_init(fs_matrix *matrix, int32_t kind, int64_t rows, int64_t cols, void *data);
+void fs_unpack_row(const fs_matrix *matrix, int64_t row, float *out);
+
+#endif

@@ -1,0 +1,146 @@
+/* What the kernels of every instruction set provide, and the data they work on.
+ *
+ * Weights are packed in panels of 16 output rows: one vector lane is one output row. A kernel
+ * therefore adds up each output element alone, in the order of the columns, whatever the number of
+ * rows, panels or threads around it: results are the same bits on every instruction set.
+ */
+#ifndef FS_KERNELS_H
+#define FS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FS_LANES 16 /* output rows in a panel, floats in a virtual vector */
+#define FS_BLOCK 32 /* weights that share one scale (Q8_0, Q4_0) */
+#define FS_QUERIES 4 /* queries that one call of attend() takes at most */
+
+enum fs_kind { FS_F32, FS_F16, FS_Q8, FS_Q4, FS_KINDS };
+
+/* A packed matrix [rows, cols]; `panels` = ceil(rows/16), `blocks` = ceil(cols/32).
+ *
+ * One panel, by kind (all of it 64-byte aligned):
+ *   F32  float   [cols][16]
+ *   F16  half    [cols][16]
+ *   Q8   uint8   [blocks][8 groups][16 rows][4 columns], a weight stored as w + 128; then
+ *        half    [blocks][16] scales
+ *   Q4   uint8   [blocks][4 groups][16 rows][4 columns], a weight stored as w + 8: columns
+ *        4g..4g+3 in the low nibbles of group g, 16+4g..16+4g+3 in the high ones; then
+ *        half    [blocks][16] scales
+ * Rows and columns beyond the matrix hold zeros (scale zero, or bytes met by zero activations). */
+typedef struct fs_matrix {
+    int32_t kind;
+    int32_t rows, cols;
+    int32_t panels, blocks;
+    int64_t panel_bytes;
+    uint8_t *data;
+} fs_matrix;
+
+/* Rows of activations as a matmul reads them: floats for F32 and F16 weights, else int8 blocks. */
+typedef struct fs_acts {
+    const float *f; /* [rows][cols], rows f_stride apart */
+    int64_t f_stride;
+    const int8_t *q; /* [rows][blocks * 32], rows q_stride apart */
+    int64_t q_stride;
+    const float *scale;   /* [rows][blocks], rows b_stride apart */
+    const int32_t *shift; /* [rows][blocks]: -offset * sum of the block's q, offset 128 or 8 */
+    int64_t b_stride;
+} fs_acts;
+
+/* Where a matmul's result goes: out[row * stride + i], added to what is there if `add`. */
+typedef struct fs_out {
+    float *data;
+    int64_t stride;
+    int32_t add;
+} fs_out;
+
+/* Queries of one kv head: query i sees positions 0 .. position + i * step. */
+typedef struct fs_attend {
+    const float *q; /* [queries][head_dim], q_stride apart */
+    int64_t q_stride;
+    const float *keys;   /* [blocks of 16 positions][head_dim][16 positions] */
+    const float *values; /* [positions][value_width] */
+    int64_t value_width; /* head_dim rounded up to 16 */
+    float *scores;       /* scratch [queries][score_stride] */
+    int64_t score_stride;
+    float *out; /* [queries][head_dim], out_stride apart */
+    int64_t out_stride;
+    int32_t head_dim;
+    int32_t position, step;
+    float scale;
+} fs_attend;
+
+/* out rows [0, rows) of panels [panel, panel_end): out = w @ x. */
+typedef void fs_matmul_fn(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,
+                          int32_t panel, int32_t panel_end);
+
+/* One instruction set: a table that starts as the reference and is overridden. */
+typedef struct fs_kernels {
+    const char *name;
+    fs_matmul_fn *matmul[FS_KINDS];
+    /* y = x / sqrt(mean(x^2) + eps) * w; x, w, y: [width] */
+    void (*rmsnorm)(const float *x, const float *w, int32_t width, float eps, float *y);
+    /* y = silu(gate) * up; all [width] */
+    void (*silu_mul)(const float *gate, const float *up, int32_t width, float *y);
+    /* x: [width] -> q: [blocks * 32], scale and shift: [blocks] */
+    void (*quantise)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
+                     int32_t *shift);
+    /* scores, softmax and weighted values of `queries` <= FS_QUERIES queries */
+    void (*attend)(const fs_attend *a, int32_t queries);
+    /* halfs: [count] as 16-bit patterns -> y: [count] */
+    void (*from_half)(const uint16_t *halfs, int64_t count, float *y);
+    /* ggml's Q8_0: x: [32] -> d as half bits (returned), q: [32] */
+    uint16_t (*quantise_q8_0)(const float *x, int8_t *q);
+    /* ggml's Q4_0: x: [32] -> d as half bits (returned), nibbles: [16] */
+    uint16_t (*quantise_q4_0)(const float *x, uint8_t *nibbles);
+} fs_kernels;
+
+const fs_kernels *fs_kernels_reference(void);
+#if defined(__x86_64__) || defined(_M_X64)
+#define FS_X86 1
+const fs_kernels *fs_kernels_avx2(void);
+const fs_kernels *fs_kernels_avxvnni(void);
+const fs_kernels *fs_kernels_avx512(void);
+#endif
+
+/* IEEE half precision <-> single, round to nearest even; NaN stays NaN. */
+static inline float fs_half_to_float(uint16_t half)
+{
+    union {
+        uint32_t bits;
+        float value;
+    } out, scale;
+    uint32_t magnitude = half & 0x7fffu;
+    out.bits = magnitude << 13;
+    scale.bits = 0x77800000u; /* 2^112 moves the exponent's bias from 15 to 127 */
+    out.value *= scale.value;
+    if (magnitude >= 0x7c00u) out.bits |= 0x7f800000u;
+    out.bits |= (uint32_t)(half & 0x8000u) << 16;
+    return out.value;
+}
+
+static inline uint16_t fs_float_to_half(float value)
+{
+    union {
+        float value;
+        uint32_t bits;
+    } in = {value}, magic;
+    uint32_t sign = (in.bits >> 16) & 0x8000u;
+    in.bits &= 0x7fffffffu;
+    if (in.bits >= 0x47800000u) /* too large, infinite or NaN */
+        return (uint16_t)(sign | (in.bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (in.bits < 0x38800000u) { /* subnormal: the addition rounds */
+        magic.bits = 0x3f000000u;
+        in.value += magic.value;
+        return (uint16_t)(sign | (in.bits - magic.bits));
+    }
+    uint32_t odd = (in.bits >> 13) & 1u;
+    in.bits += 0xc8000fffu + odd; /* move the bias from 127 to 15, round to nearest even */
+    return (uint16_t)(sign | (in.bits >> 13));
+}
+
+static inline int64_t fs_round_up(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+#endif

@@ -1,0 +1,70 @@
+/* AVX2, FMA and F16C (Intel Haswell, AMD Zen and later). */
+#include "kernels.h"
+#ifdef FS_X86
+#include <immintrin.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#include "vectors_avx2.h"
+
+/* Q8: maddubs saturates for bytes above 127, so the weight's sign moves to the activation:
+ * |w| <= 128, |x| <= 127, and a pair of products stays below 32,767. */
+typedef struct {
+    w64 size, sign;
+} w8;
+typedef i16x q8_sum;
+FS_INLINE w8 q8_load(const uint8_t *p)
+{
+    const __m256i offset = _mm256_set1_epi8(-128);
+    w64 w = w_load(p);
+    w.a = _mm256_xor_si256(w.a, offset);
+    w.b = _mm256_xor_si256(w.b, offset);
+    return (w8){{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)}, w};
+}
+FS_INLINE __m256i q8_products(__m256i size, __m256i sign, x4 x)
+{
+    __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x, sign));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+FS_INLINE q8_sum q8_dot(q8_sum sum, w8 w, x4 x)
+{
+    return (q8_sum){_mm256_add_epi32(sum.a, q8_products(w.size.a, w.sign.a, x)),
+                    _mm256_add_epi32(sum.b, q8_products(w.size.b, w.sign.b, x))};
+}
+#define q8_start(shift) int_set(0)
+#define q8_finish(sum, shift) (sum)
+
+/* Q4: eight pairs of products up to 15 * 127 each fit into 16 bits: 30,480. */
+typedef struct {
+    __m256i a, b;
+} q4_sum;
+FS_INLINE q4_sum q4_dot(q4_sum sum, w64 w, x4 x)
+{
+    return (q4_sum){_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(w.a, x)),
+                    _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(w.b, x))};
+}
+FS_INLINE i16x q4_finish(q4_sum sum, int32_t shift)
+{
+    const __m256i ones = _mm256_set1_epi16(1), start = _mm256_set1_epi32(shift);
+    return (i16x){_mm256_add_epi32(start, _mm256_madd_epi16(sum.a, ones)),
+                  _mm256_add_epi32(start, _mm256_madd_epi16(sum.b, ones))};
+}
+#define q4_start(shift) ((q4_sum){_mm256_setzero_si256(), _mm256_setzero_si256()})
+
+enum { MAX_P = 4, MAX_R = 6 };
+enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 2 };
+enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 2, Q8_FEW = 2 };
+enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 2, Q4_FEW = 2 };
+enum { A_BLOCKS = 2, A_WIDE = 1 };
+
+#include "kernels_body.h"
+
+static const fs_kernels TABLE = {.name = "avx2", FS_BODY_ENTRIES};
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+const fs_kernels *fs_kernels_avx2(void) { return &TABLE; }
+#endif

@@ -1,0 +1,30 @@
+/* AVX-512 with VNNI (Intel Cascade Lake, AMD Zen 4 and later): one register a virtual vector. */
+#include "kernels.h"
+#ifdef FS_X86
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+#ifdef __clang__
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
+#endif
+#include "vectors_avx512.h"
+
+enum { MAX_P = 4, MAX_R = 12 };
+enum { F_ONE = 4, F_PANELS = 2, F_ROWS = 12, F_FEW = 4 };
+enum { Q8_ONE = 4, Q8_PANELS = 2, Q8_ROWS = 6, Q8_FEW = 2 };
+enum { Q4_ONE = 4, Q4_PANELS = 2, Q4_ROWS = 4, Q4_FEW = 2 };
+enum { A_BLOCKS = 4, A_WIDE = 4 };
+
+#include "kernels_body.h"
+
+static const fs_kernels TABLE = {.name = "avx512_vnni", FS_BODY_ENTRIES};
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+const fs_kernels *fs_kernels_avx512(void) { return &TABLE; }
+#endif

@@ -1,0 +1,409 @@
+/* The bodies of all kernels, written once over a virtual vector of 16 lanes.
+ *
+ * An instruction set's file defines v16, i16x, x4, w64 and their small functions (see
+ * kernels_reference.c, which says what each means), its tile sizes, and includes this file. Every
+ * operation is rounded as written: no contraction, explicit fma, fixed trees for reductions. */
+
+#ifdef __clang__
+#define FS_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FS_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* ---- small functions ---- */
+
+/* e^x within 2 ulp; x is clamped to [-87, 88]. Cody and Waite's reduction, degree 6 by Horner. */
+FS_INLINE v16 v_exp(v16 x)
+{
+    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
+    const v16 magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    v16 t = v_fma(x, v_set(1.44269504f), magic);
+    v16 n = v_sub(t, magic);
+    v16 r = v_fma(n, v_set(-0.693145752f), x); /* ln 2 in two parts */
+    r = v_fma(n, v_set(-1.42860677e-6f), r);
+    v16 p = v_set(1.38888890e-3f);
+    p = v_fma(p, r, v_set(8.33333377e-3f));
+    p = v_fma(p, r, v_set(4.16666679e-2f));
+    p = v_fma(p, r, v_set(1.66666672e-1f));
+    p = v_fma(p, r, v_set(0.5f));
+    p = v_fma(p, r, v_set(1.0f));
+    p = v_fma(p, r, v_set(1.0f));
+    return v_scale2(p, t);
+}
+
+static void fs_rmsnorm(const float *x, const float *w, int32_t width, float eps, float *y)
+{
+    v16 sum = v_set(0.0f);
+    int32_t whole = width / FS_LANES * FS_LANES, rest = width - whole;
+    for (int32_t i = 0; i < whole; i += FS_LANES) {
+        v16 a = v_load(x + i);
+        sum = v_fma(a, a, sum);
+    }
+    if (rest) {
+        v16 a = v_load_n(x + whole, rest);
+        sum = v_fma(a, a, sum);
+    }
+    v16 scale = v_set(1.0f / sqrtf(v_sum(sum) / (float)width + eps));
+    for (int32_t i = 0; i < whole; i += FS_LANES)
+        v_store(y + i, v_mul(v_mul(v_load(x + i), scale), v_load(w + i)));
+    if (rest) {
+        v16 a = v_mul(v_mul(v_load_n(x + whole, rest), scale), v_load_n(w + whole, rest));
+        v_store_n(y + whole, a, rest);
+    }
+}
+
+FS_INLINE v16 v_silu_mul(v16 gate, v16 up)
+{
+    v16 e = v_exp(v_sub(v_set(0.0f), gate));
+    return v_mul(v_div(gate, v_add(v_set(1.0f), e)), up);
+}
+
+static void fs_silu_mul(const float *gate, const float *up, int32_t width, float *y)
+{
+    int32_t i = 0;
+    for (; i + FS_LANES <= width; i += FS_LANES)
+        v_store(y + i, v_silu_mul(v_load(gate + i), v_load(up + i)));
+    if (i < width) {
+        int n = width - i;
+        v_store_n(y + i, v_silu_mul(v_load_n(gate + i, n), v_load_n(up + i, n)), n);
+    }
+}
+
+static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
+                        int32_t *shift)
+{
+    for (int32_t i = 0; i < width; i += FS_BLOCK, q += FS_BLOCK, scale++, shift++) {
+        int n = width - i;
+        v16 a = n >= FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
+        v16 b = n >= FS_BLOCK ? v_load(x + i + FS_LANES)
+                : n > FS_LANES ? v_load_n(x + i + FS_LANES, n - FS_LANES)
+                               : v_set(0.0f);
+        float amax = v_hmax(v_max(v_abs(a), v_abs(b)));
+        /* below 1e-30 the inverse could overflow: such a block counts as zero */
+        v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
+        *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
+        int32_t sum = v_store_i8(q, v_mul(a, inverse));
+        sum += v_store_i8(q + FS_LANES, v_mul(b, inverse));
+        *shift = -offset * sum;
+    }
+}
+
+/* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
+
+FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_t panel, v16 acc)
+{
+    float *p = out->data + row * out->stride + (int64_t)panel * FS_LANES;
+    int32_t n = w->rows - panel * FS_LANES;
+    if (n >= FS_LANES) {
+        v_store(p, out->add ? v_add(v_load(p), acc) : acc);
+    } else {
+        v_store_n(p, out->add ? v_add(v_load_n(p, n), acc) : acc, n);
+    }
+}
+
+#define FS_EACH_PANEL FS_UNROLL for (int p = 0; p < P; p++)
+#define FS_EACH_ROW FS_UNROLL for (int r = 0; r < R; r++)
+
+#define FS_TILE_FLOAT(name, type, load)                                                         \
+    FS_INLINE void name(const int P, const int R, const fs_matrix *w, const fs_acts *x,         \
+                        const fs_out *out, int32_t row, int32_t panel)                          \
+    {                                                                                           \
+        const type *weights = (const type *)(w->data + panel * w->panel_bytes);                 \
+        const int64_t step = w->panel_bytes / (int64_t)sizeof(type);                            \
+        const float *a = x->f + row * x->f_stride;                                              \
+        v16 acc[MAX_P][MAX_R];                                                                          \
+        FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);                                      \
+        for (int64_t k = 0; k < w->cols; k++) {                                                 \
+            v16 b[MAX_P];                                                                           \
+            FS_EACH_PANEL                                                                       \
+            {                                                                                   \
+                b[p] = load(weights + p * step + k * FS_LANES);                                 \
+                if (R == 1) v_prefetch(weights + (p + P) * step + k * FS_LANES);                \
+            }                                                                                   \
+            FS_EACH_ROW                                                                         \
+            {                                                                                   \
+                v16 c = v_set(a[r * x->f_stride + k]);                                          \
+                FS_EACH_PANEL acc[p][r] = v_fma(b[p], c, acc[p][r]);                            \
+            }                                                                                   \
+        }                                                                                       \
+        FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);                \
+    }
+
+FS_TILE_FLOAT(fs_tile_f32, float, v_load)
+FS_TILE_FLOAT(fs_tile_f16, uint16_t, v_half)
+
+FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs_acts *x,
+                          const fs_out *out, int32_t row, int32_t panel)
+{
+    const uint8_t *weights = w->data + panel * w->panel_bytes;
+    const int8_t *q = x->q + row * x->q_stride;
+    const float *scale = x->scale + row * x->b_stride;
+    const int32_t *shift = x->shift + row * x->b_stride;
+    const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 512;
+    v16 acc[MAX_P][MAX_R];
+    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
+    for (int64_t b = 0; b < w->blocks; b++) {
+        q8_sum sum[MAX_P][MAX_R];
+        FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q8_start(shift[r * x->b_stride + b]);
+        FS_UNROLL for (int g = 0; g < 8; g++)
+        {
+            w8 a[MAX_P];
+            FS_EACH_PANEL
+            {
+                a[p] = q8_load(weights + p * step + b * 512 + g * 64);
+                if (R == 1) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
+            }
+            FS_EACH_ROW
+            {
+                x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
+                FS_EACH_PANEL sum[p][r] = q8_dot(sum[p][r], a[p], c);
+            }
+        }
+        FS_EACH_PANEL
+        {
+            v16 d = v_half(weights + p * step + scales + b * 32);
+            FS_EACH_ROW
+            {
+                v16 s = v_from_int(q8_finish(sum[p][r], shift[r * x->b_stride + b]));
+                acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
+            }
+        }
+    }
+    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
+}
+
+FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs_acts *x,
+                          const fs_out *out, int32_t row, int32_t panel)
+{
+    const uint8_t *weights = w->data + panel * w->panel_bytes;
+    const int8_t *q = x->q + row * x->q_stride;
+    const float *scale = x->scale + row * x->b_stride;
+    const int32_t *shift = x->shift + row * x->b_stride;
+    const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 256;
+    v16 acc[MAX_P][MAX_R];
+    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
+    for (int64_t b = 0; b < w->blocks; b++) {
+        q4_sum sum[MAX_P][MAX_R];
+        FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q4_start(shift[r * x->b_stride + b]);
+        FS_UNROLL for (int g = 0; g < 4; g++)
+        {
+            w64 low[MAX_P], high[MAX_P];
+            FS_EACH_PANEL
+            {
+                w64 a = w_load(weights + p * step + b * 256 + g * 64);
+                if (R == 1) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
+                low[p] = w_low(a);
+                high[p] = w_high(a);
+            }
+            FS_EACH_ROW
+            {
+                const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
+                x4 c0 = x4_load(c), c1 = x4_load(c + 16);
+                FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], low[p], c0);
+                FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], high[p], c1);
+            }
+        }
+        FS_EACH_PANEL
+        {
+            v16 d = v_half(weights + p * step + scales + b * 32);
+            FS_EACH_ROW
+            {
+                v16 s = v_from_int(q4_finish(sum[p][r], shift[r * x->b_stride + b]));
+                acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
+            }
+        }
+    }
+    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
+}
+
+/* Cuts [panel, panel_end) x [0, rows) into tiles; a group of panels stays in cache for all rows. */
+#define FS_MATMUL(name, tile, ONE, PANELS, ROWS, FEW)                                           \
+    static void name(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,     \
+                     int32_t panel, int32_t panel_end)                                          \
+    {                                                                                           \
+        if (rows == 1) {                                                                        \
+            for (; panel + ONE <= panel_end; panel += ONE) tile(ONE, 1, w, x, out, 0, panel);   \
+            for (; panel < panel_end; panel++) tile(1, 1, w, x, out, 0, panel);                 \
+            return;                                                                             \
+        }                                                                                       \
+        for (; panel + PANELS <= panel_end; panel += PANELS) {                                  \
+            int32_t row = 0;                                                                    \
+            for (; row + ROWS <= rows; row += ROWS) tile(PANELS, ROWS, w, x, out, row, panel);  \
+            for (; row + FEW <= rows; row += FEW) tile(PANELS, FEW, w, x, out, row, panel);     \
+            for (; row < rows; row++) tile(PANELS, 1, w, x, out, row, panel);                   \
+        }                                                                                       \
+        for (; panel < panel_end; panel++) {                                                    \
+            int32_t row = 0;                                                                    \
+            for (; row + FEW <= rows; row += FEW) tile(1, FEW, w, x, out, row, panel);          \
+            for (; row < rows; row++) tile(1, 1, w, x, out, row, panel);                        \
+        }                                                                                       \
+    }
+
+FS_MATMUL(fs_matmul_f32, fs_tile_f32, F_ONE, F_PANELS, F_ROWS, F_FEW)
+FS_MATMUL(fs_matmul_f16, fs_tile_f16, F_ONE, F_PANELS, F_ROWS, F_FEW)
+FS_MATMUL(fs_matmul_q8, fs_tile_q8, Q8_ONE, Q8_PANELS, Q8_ROWS, Q8_FEW)
+FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
+
+/* ---- attention: lane = position for the scores, lane = element for the values ---- */
+
+/* scores of B blocks of 16 positions for N queries */
+FS_INLINE void fs_score_tile(const int N, const int B, const fs_attend *a, int32_t query,
+                             int32_t block)
+{
+    const float *keys = a->keys + (int64_t)block * a->head_dim * FS_LANES;
+    const float *q = a->q + query * a->q_stride;
+    const int64_t step = (int64_t)a->head_dim * FS_LANES;
+    v16 acc[FS_QUERIES][A_BLOCKS];
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int b = 0; b < B; b++) acc[i][b] = v_set(0.0f);
+    for (int64_t d = 0; d < a->head_dim; d++) {
+        v16 k[A_BLOCKS];
+        FS_UNROLL for (int b = 0; b < B; b++)
+            k[b] = v_load(keys + b * step + d * FS_LANES);
+        FS_UNROLL for (int i = 0; i < N; i++) {
+            v16 c = v_set(q[i * a->q_stride + d]);
+            FS_UNROLL for (int b = 0; b < B; b++)
+                acc[i][b] = v_fma(k[b], c, acc[i][b]);
+        }
+    }
+    v16 scale = v_set(a->scale);
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int b = 0; b < B; b++)
+            v_store(a->scores + (query + i) * a->score_stride + (int64_t)(block + b) * FS_LANES,
+                    v_mul(acc[i][b], scale));
+}
+
+/* scores [0, length) of one query -> e^(score - max), in place; returns 1 / their sum */
+FS_INLINE float fs_softmax(float *scores, int32_t length)
+{
+    int32_t whole = length / FS_LANES * FS_LANES, rest = length - whole;
+    v16 most = v_set(-3.4e38f), sum = v_set(0.0f);
+    for (int32_t t = 0; t < whole; t += FS_LANES) most = v_max(most, v_load(scores + t));
+    if (rest) most = v_max(most, v_keep_n(v_load(scores + whole), most, rest));
+    most = v_set(v_hmax(most));
+    for (int32_t t = 0; t < whole; t += FS_LANES) {
+        v16 e = v_exp(v_sub(v_load(scores + t), most));
+        v_store(scores + t, e);
+        sum = v_add(sum, e);
+    }
+    if (rest) {
+        v16 e = v_exp(v_sub(v_load(scores + whole), most));
+        e = v_keep_n(e, v_set(0.0f), rest);
+        v_store(scores + whole, e);
+        sum = v_add(sum, e);
+    }
+    return 1.0f / v_sum(sum);
+}
+
+/* C vectors of elements for N queries; those after the first see `step` positions more each */
+FS_INLINE void fs_value_tile(const int N, const int C, const fs_attend *a, const float *inverse,
+                             int32_t query, int32_t element)
+{
+    const float *values = a->values + element;
+    const float *p = a->scores + query * a->score_stride;
+    v16 acc[FS_QUERIES][A_WIDE];
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_set(0.0f);
+    int64_t t = 0, common = (int64_t)a->position + query * a->step + 1;
+    for (; t < common; t++) {
+        v16 v[A_WIDE];
+        FS_UNROLL for (int c = 0; c < C; c++)
+            v[c] = v_load(values + t * a->value_width + c * FS_LANES);
+        FS_UNROLL for (int i = 0; i < N; i++) {
+            v16 s = v_set(p[i * a->score_stride + t]);
+            FS_UNROLL for (int c = 0; c < C; c++)
+                acc[i][c] = v_fma(s, v[c], acc[i][c]);
+        }
+    }
+    FS_UNROLL for (int i = 0; i < N; i++) {
+        for (t = common; t < common + i * a->step; t++) {
+            v16 s = v_set(p[i * a->score_stride + t]);
+            FS_UNROLL for (int c = 0; c < C; c++)
+                acc[i][c] = v_fma(s, v_load(values + t * a->value_width + c * FS_LANES), acc[i][c]);
+        }
+        float *out = a->out + (query + i) * a->out_stride + element;
+        v16 scale = v_set(inverse[query + i]);
+        FS_UNROLL for (int c = 0; c < C; c++) {
+            int32_t n = a->head_dim - element - c * FS_LANES;
+            v16 y = v_mul(acc[i][c], scale);
+            if (n >= FS_LANES)
+                v_store(out + c * FS_LANES, y);
+            else if (n > 0)
+                v_store_n(out + c * FS_LANES, y, n);
+        }
+    }
+}
+
+FS_INLINE void fs_attend_n(const int N, const fs_attend *a, int32_t query)
+{
+    const int32_t last = a->position + (query + N - 1) * a->step;
+    const int32_t blocks = last / FS_LANES + 1;
+    float inverse[FS_QUERIES];
+    int32_t block = 0, element = 0;
+    for (; block + A_BLOCKS <= blocks; block += A_BLOCKS) fs_score_tile(N, A_BLOCKS, a, query, block);
+    for (; block < blocks; block++) fs_score_tile(N, 1, a, query, block);
+    for (int32_t i = query; i < query + N; i++)
+        inverse[i] = fs_softmax(a->scores + i * a->score_stride, a->position + i * a->step + 1);
+    for (; element + A_WIDE * FS_LANES <= a->value_width; element += A_WIDE * FS_LANES)
+        fs_value_tile(N, A_WIDE, a, inverse, query, element);
+    for (; element < a->value_width; element += FS_LANES)
+        fs_value_tile(N, 1, a, inverse, query, element);
+}
+
+static void fs_attend_queries(const fs_attend *a, int32_t queries)
+{
+    if (queries == FS_QUERIES) {
+        fs_attend_n(FS_QUERIES, a, 0);
+    } else {
+        for (int32_t i = 0; i < queries; i++) fs_attend_n(1, a, i);
+    }
+}
+
+/* ---- reading and quantising the weights of a file ---- */
+
+static void fs_from_half(const uint16_t *halfs, int64_t count, float *y)
+{
+    int64_t i = 0;
+    for (; i + FS_LANES <= count; i += FS_LANES) v_store(y + i, v_half(halfs + i));
+    for (; i < count; i++) y[i] = fs_half_to_float(halfs[i]);
+}
+
+/* d = amax / 127, q = roundf(x / d): half away from zero */
+static uint16_t fs_quantise_q8_0(const float *x, int8_t *q)
+{
+    float amax = v_hmax(v_max(v_abs(v_load(x)), v_abs(v_load(x + FS_LANES))));
+    float d = amax / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    for (int i = 0; i < FS_BLOCK; i++) {
+        float value = x[i] * inverse; /* the bounds hold but for values that are not finite */
+        value = value < 127.0f ? value : 127.0f;
+        value = value > -127.0f ? value : -127.0f;
+        int32_t whole = (int32_t)value;
+        float rest = value - (float)whole;
+        q[i] = (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f));
+    }
+    return fs_float_to_half(d);
+}
+
+/* d = (the element of largest magnitude) / -8, q = min(15, trunc(x / d + 8.5)) */
+static uint16_t fs_quantise_q4_0(const float *x, uint8_t *nibbles)
+{
+    float amax = v_hmax(v_max(v_abs(v_load(x)), v_abs(v_load(x + FS_LANES))));
+    int first = 0;
+    while (first < FS_BLOCK - 1 && fabsf(x[first]) != amax) first++;
+    float d = x[first] / -8.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    for (int i = 0; i < FS_BLOCK / 2; i++) {
+        float low = x[i] * inverse + 8.5f, high = x[i + FS_BLOCK / 2] * inverse + 8.5f;
+        low = low < 15.0f ? low : 15.0f;
+        high = high < 15.0f ? high : 15.0f;
+        low = low > 0.0f ? low : 0.0f; /* only values that are not finite come here */
+        high = high > 0.0f ? high : 0.0f;
+        nibbles[i] = (uint8_t)((int32_t)low | (int32_t)high << 4);
+    }
+    return fs_float_to_half(d);
+}
+
+#define FS_BODY_ENTRIES                                                                         \
+    .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm, \
+    .silu_mul = fs_silu_mul, .quantise = fs_quantise, .attend = fs_attend_queries,              \
+    .from_half = fs_from_half, .quantise_q8_0 = fs_quantise_q8_0,                               \
+    .quantise_q4_0 = fs_quantise_q4_0

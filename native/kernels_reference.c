@@ -1,0 +1,147 @@
+/* The reference kernels: plain C, the definition of every result, and what runs where no faster
+ * instruction set is known. A virtual vector is an array of 16 numbers. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+typedef struct {
+    float f[FS_LANES];
+} v16;
+typedef struct {
+    int32_t i[FS_LANES];
+} i16x;
+typedef struct {
+    int8_t x[4];
+} x4;
+typedef struct {
+    uint8_t u[FS_LANES][4];
+} w64;
+
+#define FS_INLINE static inline
+#define EACH for (int lane = 0; lane < FS_LANES; lane++)
+#define LANEWISE(expression) \
+    v16 y;                   \
+    EACH y.f[lane] = (expression); \
+    return y
+
+FS_INLINE v16 v_set(float a) { LANEWISE(a); }
+FS_INLINE v16 v_load(const float *p) { LANEWISE(p[lane]); }
+FS_INLINE v16 v_load_n(const float *p, int n) { LANEWISE(lane < n ? p[lane] : 0.0f); }
+FS_INLINE void v_store(float *p, v16 a) { memcpy(p, a.f, sizeof a.f); }
+FS_INLINE void v_store_n(float *p, v16 a, int n) { memcpy(p, a.f, (size_t)n * sizeof(float)); }
+FS_INLINE v16 v_half(const void *p)
+{
+    uint16_t halfs[FS_LANES];
+    memcpy(halfs, p, sizeof halfs);
+    LANEWISE(fs_half_to_float(halfs[lane]));
+}
+FS_INLINE v16 v_fma(v16 a, v16 b, v16 c) { LANEWISE(fmaf(a.f[lane], b.f[lane], c.f[lane])); }
+FS_INLINE v16 v_add(v16 a, v16 b) { LANEWISE(a.f[lane] + b.f[lane]); }
+FS_INLINE v16 v_sub(v16 a, v16 b) { LANEWISE(a.f[lane] - b.f[lane]); }
+FS_INLINE v16 v_mul(v16 a, v16 b) { LANEWISE(a.f[lane] * b.f[lane]); }
+FS_INLINE v16 v_div(v16 a, v16 b) { LANEWISE(a.f[lane] / b.f[lane]); }
+FS_INLINE v16 v_max(v16 a, v16 b) { LANEWISE(a.f[lane] > b.f[lane] ? a.f[lane] : b.f[lane]); }
+FS_INLINE v16 v_min(v16 a, v16 b) { LANEWISE(a.f[lane] < b.f[lane] ? a.f[lane] : b.f[lane]); }
+FS_INLINE v16 v_abs(v16 a) { LANEWISE(fabsf(a.f[lane])); }
+/* lanes below n of a, the others of b */
+FS_INLINE v16 v_keep_n(v16 a, v16 b, int n) { LANEWISE(lane < n ? a.f[lane] : b.f[lane]); }
+/* p * 2^n, where n is in the low bits of t = n + 1.5 * 2^23 */
+FS_INLINE v16 v_scale2(v16 p, v16 t)
+{
+    EACH
+    {
+        uint32_t exponent, bits;
+        memcpy(&exponent, &t.f[lane], 4);
+        memcpy(&bits, &p.f[lane], 4);
+        bits += exponent << 23;
+        memcpy(&p.f[lane], &bits, 4);
+    }
+    return p;
+}
+/* the sum of 16 lanes: lane i with i + 8, then + 4, + 2, + 1 */
+FS_INLINE float v_sum(v16 a)
+{
+    for (int half = FS_LANES / 2; half; half /= 2)
+        for (int lane = 0; lane < half; lane++) a.f[lane] += a.f[lane + half];
+    return a.f[0];
+}
+FS_INLINE float v_hmax(v16 a)
+{
+    for (int half = FS_LANES / 2; half; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            a.f[lane] = a.f[lane] > a.f[lane + half] ? a.f[lane] : a.f[lane + half];
+    return a.f[0];
+}
+/* rounds to nearest even into int8, stores 16, returns their sum */
+FS_INLINE int32_t v_store_i8(int8_t *p, v16 a)
+{
+    int32_t sum = 0;
+    EACH
+    {
+        p[lane] = (int8_t)lrintf(a.f[lane]);
+        sum += p[lane];
+    }
+    return sum;
+}
+FS_INLINE v16 v_from_int(i16x a) { LANEWISE((float)a.i[lane]); }
+
+/* integer dots: 16 rows of 4 weights with the same 4 activations */
+FS_INLINE x4 x4_load(const int8_t *p)
+{
+    x4 y;
+    memcpy(y.x, p, 4);
+    return y;
+}
+FS_INLINE i16x int_set(int32_t a)
+{
+    i16x y;
+    EACH y.i[lane] = a;
+    return y;
+}
+FS_INLINE i16x int_dot(i16x sum, w64 w, x4 x)
+{
+    EACH for (int j = 0; j < 4; j++) sum.i[lane] += (int32_t)w.u[lane][j] * x.x[j];
+    return sum;
+}
+FS_INLINE w64 w_load(const uint8_t *p)
+{
+    w64 y;
+    memcpy(y.u, p, sizeof y.u);
+    return y;
+}
+FS_INLINE w64 w_low(w64 w)
+{
+    EACH for (int j = 0; j < 4; j++) w.u[lane][j] &= 15;
+    return w;
+}
+FS_INLINE w64 w_high(w64 w)
+{
+    EACH for (int j = 0; j < 4; j++) w.u[lane][j] >>= 4;
+    return w;
+}
+
+typedef w64 w8;
+typedef i16x q8_sum;
+typedef i16x q4_sum;
+#define q8_load(p) w_load(p)
+#define q8_start(shift) int_set(shift)
+#define q8_dot(sum, w, x) int_dot(sum, w, x)
+#define q8_finish(sum, shift) (sum)
+#define q4_start(shift) int_set(shift)
+#define q4_dot(sum, w, x) int_dot(sum, w, x)
+#define q4_finish(sum, shift) (sum)
+#define v_prefetch(p) ((void)(p))
+
+/* panels and rows of a tile held at once: for one row; for many rows (large, small tile) */
+enum { F_ONE = 1, F_PANELS = 1, F_ROWS = 1, F_FEW = 1 };
+enum { Q8_ONE = 1, Q8_PANELS = 1, Q8_ROWS = 1, Q8_FEW = 1 };
+enum { Q4_ONE = 1, Q4_PANELS = 1, Q4_ROWS = 1, Q4_FEW = 1 };
+enum { MAX_P = 1, MAX_R = 1 };
+enum { A_BLOCKS = 1, A_WIDE = 1 };
+
+#include "kernels_body.h"
+
+static const fs_kernels TABLE = {.name = "reference", FS_BODY_ENTRIES};
+
+const fs_kernels *fs_kernels_reference(void) { return &TABLE; }

@@ -1,0 +1,134 @@
+/* The virtual vector in AVX2, FMA and F16C: two registers of 8 lanes. Integer dots are left to the
+ * including file: AVX2 has none of its own, AVX-VNNI has. */
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#define FS_INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    __m256 a, b;
+} v16;
+typedef struct {
+    __m256i a, b;
+} i16x;
+typedef __m256i x4;
+typedef struct {
+    __m256i a, b;
+} w64;
+
+#define PAIR(x, y) \
+    (v16) { x, y }
+
+FS_INLINE v16 v_set(float a) { return PAIR(_mm256_set1_ps(a), _mm256_set1_ps(a)); }
+FS_INLINE v16 v_load(const float *p) { return PAIR(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+FS_INLINE void v_store(float *p, v16 x)
+{
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+FS_INLINE v16 v_load_n(const float *p, int n)
+{
+    float lanes[FS_LANES] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(float));
+    return v_load(lanes);
+}
+FS_INLINE void v_store_n(float *p, v16 x, int n)
+{
+    float lanes[FS_LANES];
+    v_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof(float));
+}
+FS_INLINE v16 v_half(const void *p)
+{
+    const __m128i *halfs = (const __m128i *)p;
+    return PAIR(_mm256_cvtph_ps(_mm_loadu_si128(halfs)), _mm256_cvtph_ps(_mm_loadu_si128(halfs + 1)));
+}
+FS_INLINE v16 v_fma(v16 x, v16 y, v16 z)
+{
+    return PAIR(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b));
+}
+FS_INLINE v16 v_add(v16 x, v16 y) { return PAIR(_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)); }
+FS_INLINE v16 v_sub(v16 x, v16 y) { return PAIR(_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)); }
+FS_INLINE v16 v_mul(v16 x, v16 y) { return PAIR(_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)); }
+FS_INLINE v16 v_div(v16 x, v16 y) { return PAIR(_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)); }
+FS_INLINE v16 v_max(v16 x, v16 y) { return PAIR(_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)); }
+FS_INLINE v16 v_min(v16 x, v16 y) { return PAIR(_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)); }
+FS_INLINE v16 v_abs(v16 x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return PAIR(_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b));
+}
+FS_INLINE v16 v_keep_n(v16 x, v16 y, int n)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256 a = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+    __m256 b = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lane));
+    return PAIR(_mm256_blendv_ps(y.a, x.a, a), _mm256_blendv_ps(y.b, x.b, b));
+}
+FS_INLINE __m256 v_scale2_half(__m256 p, __m256 t)
+{
+    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+}
+FS_INLINE v16 v_scale2(v16 p, v16 t)
+{
+    return PAIR(v_scale2_half(p.a, t.a), v_scale2_half(p.b, t.b));
+}
+FS_INLINE float v_sum(v16 x)
+{
+    __m256 a = _mm256_add_ps(x.a, x.b);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+FS_INLINE float v_hmax(v16 x)
+{
+    __m256 a = _mm256_max_ps(x.a, x.b);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+FS_INLINE __m128i i16_from_ps(__m256 x)
+{
+    __m256i i = _mm256_cvtps_epi32(x);
+    return _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+}
+FS_INLINE int32_t v_store_i8(int8_t *p, v16 x)
+{
+    __m128i q = _mm_packs_epi16(i16_from_ps(x.a), i16_from_ps(x.b));
+    _mm_storeu_si128((__m128i *)p, q);
+    __m128i sums = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
+}
+FS_INLINE v16 v_from_int(i16x x)
+{
+    return PAIR(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b));
+}
+FS_INLINE x4 x4_load(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+}
+FS_INLINE i16x int_set(int32_t a)
+{
+    return (i16x){_mm256_set1_epi32(a), _mm256_set1_epi32(a)};
+}
+FS_INLINE w64 w_load(const uint8_t *p)
+{
+    return (w64){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
+FS_INLINE w64 w_low(w64 w)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    return (w64){_mm256_and_si256(w.a, mask), _mm256_and_si256(w.b, mask)};
+}
+FS_INLINE w64 w_high(w64 w)
+{
+    w64 shifted = {_mm256_srli_epi16(w.a, 4), _mm256_srli_epi16(w.b, 4)};
+    return w_low(shifted);
+}
+#define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)

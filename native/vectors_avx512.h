@@ -1,0 +1,72 @@
+/* The virtual vector in AVX-512: one register of 16 lanes, dots of bytes by VNNI. */
+#define FS_INLINE static inline __attribute__((always_inline))
+
+typedef __m512 v16;
+typedef __m512i i16x;
+typedef __m512i x4;
+typedef __m512i w64;
+typedef __m512i w8;
+typedef __m512i q8_sum;
+typedef __m512i q4_sum;
+
+FS_INLINE __mmask16 lanes_below(int n) { return (__mmask16)((1u << n) - 1u); }
+
+FS_INLINE v16 v_set(float a) { return _mm512_set1_ps(a); }
+FS_INLINE v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+FS_INLINE void v_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
+FS_INLINE v16 v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(lanes_below(n), p); }
+FS_INLINE void v_store_n(float *p, v16 x, int n) { _mm512_mask_storeu_ps(p, lanes_below(n), x); }
+FS_INLINE v16 v_half(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+FS_INLINE v16 v_fma(v16 x, v16 y, v16 z) { return _mm512_fmadd_ps(x, y, z); }
+FS_INLINE v16 v_add(v16 x, v16 y) { return _mm512_add_ps(x, y); }
+FS_INLINE v16 v_sub(v16 x, v16 y) { return _mm512_sub_ps(x, y); }
+FS_INLINE v16 v_mul(v16 x, v16 y) { return _mm512_mul_ps(x, y); }
+FS_INLINE v16 v_div(v16 x, v16 y) { return _mm512_div_ps(x, y); }
+FS_INLINE v16 v_max(v16 x, v16 y) { return _mm512_max_ps(x, y); }
+FS_INLINE v16 v_min(v16 x, v16 y) { return _mm512_min_ps(x, y); }
+FS_INLINE v16 v_abs(v16 x) { return _mm512_abs_ps(x); }
+FS_INLINE v16 v_keep_n(v16 x, v16 y, int n) { return _mm512_mask_mov_ps(y, lanes_below(n), x); }
+FS_INLINE v16 v_scale2(v16 p, v16 t)
+{
+    __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
+}
+FS_INLINE float v_sum(v16 x)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+FS_INLINE float v_hmax(v16 x)
+{
+    __m256 a = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+FS_INLINE int32_t v_store_i8(int8_t *p, v16 x)
+{
+    __m128i q = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x));
+    _mm_storeu_si128((__m128i *)p, q);
+    __m128i sums = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
+}
+FS_INLINE v16 v_from_int(i16x x) { return _mm512_cvtepi32_ps(x); }
+FS_INLINE x4 x4_load(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+FS_INLINE w64 w_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+FS_INLINE w64 w_low(w64 w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+FS_INLINE w64 w_high(w64 w) { return w_low(_mm512_srli_epi16(w, 4)); }
+#define q8_load(p) w_load(p)
+#define q8_start(shift) _mm512_set1_epi32(shift)
+#define q8_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
+#define q8_finish(sum, shift) (sum)
+#define q4_start(shift) _mm512_set1_epi32(shift)
+#define q4_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
+#define q4_finish(sum, shift) (sum)
+#define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
