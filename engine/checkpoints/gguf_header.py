@@ -171,7 +171,9 @@ class Cursor:
                 "the file is damaged",
             )
         start = self.take(dtype.itemsize, key)
-        number: int | float = np.frombuffer(self.view, dtype, 1, start)[0].item()
+        scalar = np.frombuffer(self.view, dtype, 1, start)[0]
+        # the shortest decimal of an f32: what was meant as 1e-5 is read as 1e-5
+        number: int | float = float(str(scalar)) if kind == FLOAT32 else scalar.item()
         if kind == BOOL:
             if number not in (0, 1):
                 raise CheckpointError(f"{self.path}: {key} is {number}, expected 0 or 1")

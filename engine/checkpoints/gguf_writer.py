@@ -1,0 +1,231 @@
+"""Writes GGUF version 3: Llama models and SPM vocabularies. (ggml, docs/gguf.md)
+
+The tensors are streamed one at a time, quantised on the way where that is asked for, so the memory
+needed is that of the largest. The file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fireside.engine import blocks
+from fireside.engine.checkpoints import gguf_header as g
+from fireside.engine.checkpoints.atomic import replacing
+from fireside.engine.checkpoints.gguf import END_PIECES, NO_TOKEN
+from fireside.engine.checkpoints.types import (
+    CONTROL,
+    USER_DEFINED,
+    Checkpoint,
+    Tensor,
+    Vocabulary,
+)
+from fireside.engine.config import ModelConfig
+from fireside.engine.errors import UnsupportedError
+
+VERSION = 3
+ALIGNMENT = g.DEFAULT_ALIGNMENT
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # llama.cpp's "mostly ..."
+
+Metadata = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor and how it goes into the file."""
+
+    tensor: Tensor
+    block: blocks.BlockFormat
+    offset: int  # from the beginning of the data
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in the file."""
+        return blocks.nbytes(self.block, self.tensor.count)
+
+    def data(self) -> blocks.Bytes:
+        """Those bytes."""
+        if self.tensor.block == self.block.name:
+            return self.tensor.data
+        return self.block.quantise(self.tensor.to_float32())
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint, block: str | None = None) -> None:
+    """Write an opened model of any format as GGUF; see `write`."""
+    vocabulary = checkpoint.vocabulary
+    write(path, checkpoint.config, checkpoint.tensors, vocabulary, checkpoint.name, block)
+
+
+def write(
+    path: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    vocabulary: Vocabulary | None,
+    name: str = "",
+    block: str | None = None,
+    metadata: Metadata | None = None,
+) -> None:
+    """Write a model as GGUF, or a vocabulary alone where `tensors` is empty.
+
+    block: "F32", "F16", "Q8_0" or "Q4_0" for the matrices; None leaves every tensor as it is.
+    Matrices whose rows are not whole blocks become F16; norms stay as they are. metadata: further
+    entries (str, bool, int, float, lists of str, arrays of numbers), which win over those made
+    here. UnsupportedError for what GGUF cannot hold, CheckpointError where writing fails.
+    """
+    entries = lay_out(tensors, block)
+    everything: dict[str, object] = {
+        **describe(config, name, entries),
+        **(describe_vocabulary(vocabulary) if vocabulary is not None else {}),
+        **(metadata or {}),
+    }
+    # made before the file is: what cannot be written leaves nothing behind
+    header = b"".join(encode_header(everything, entries))
+    with replacing(path) as file:
+        file.write(header)
+        pad(file)
+        for entry in entries:
+            file.write(entry.data().data)
+            pad(file)
+
+
+def pad(file: BinaryIO) -> None:
+    """Zeros up to the alignment."""
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+
+
+def lay_out(tensors: Mapping[str, Tensor], block: str | None) -> list[Entry]:
+    """Where each tensor goes and in which block format."""
+    entries: list[Entry] = []
+    offset = 0
+    for tensor in tensors.values():
+        name = tensor.block
+        if block is not None and len(tensor.shape) > 1:
+            whole = tensor.shape[-1] % blocks.get(block).block_size == 0
+            name = block if whole else "F16"
+        block_format = blocks.get(name)
+        if block_format.ggml_type < 0:
+            raise UnsupportedError(
+                f"tensor {tensor.name} is of type {name}, which GGUF does not have",
+                f"choose one of {', '.join(FILE_TYPES)}",
+            )
+        entry = Entry(tensor, block_format, offset)
+        entries.append(entry)
+        offset += entry.nbytes + -entry.nbytes % ALIGNMENT
+    return entries
+
+
+def describe(c: ModelConfig, name: str, entries: Sequence[Entry]) -> Metadata:
+    """The entries `general.*` and those of the architecture."""
+    if c.rope_style != "interleaved":
+        raise UnsupportedError(
+            f"a {c.architecture} model with rope style {c.rope_style!r} cannot be written as GGUF",
+            "its query and key rows would have to be put in another order first",
+        )
+    a = c.architecture + "."
+    types = [entry.block.name for entry in entries if len(entry.tensor.shape) > 1]
+    return {
+        "general.architecture": c.architecture,
+        "general.name": name,
+        "general.file_type": FILE_TYPES.get(max(types, key=types.count, default="F32"), 0),
+        "general.quantization_version": 2,
+        a + "vocab_size": c.vocab_size,
+        a + "context_length": c.context_length,
+        a + "embedding_length": c.dim,
+        a + "block_count": c.n_layers,
+        a + "feed_forward_length": c.hidden_dim,
+        a + "attention.head_count": c.n_heads,
+        a + "attention.head_count_kv": c.n_kv_heads,
+        a + "attention.key_length": c.head_dim,
+        a + "attention.value_length": c.head_dim,
+        a + "attention.layer_norm_rms_epsilon": float(c.norm_eps),
+        a + "rope.dimension_count": c.rotary_dim,
+        a + "rope.freq_base": float(c.rope_theta),
+    }
+
+
+def describe_vocabulary(v: Vocabulary) -> Metadata:
+    """The entries `tokenizer.ggml.*`."""
+    special = {"bos": v.bos_id, "eos": v.eos_id, "unknown": v.unk_id}
+    # those that a reader knows by their name need no entry of their own
+    kinds = (CONTROL, USER_DEFINED)
+    ends = [i for i in v.end_ids if not (v.pieces[i] in END_PIECES and v.types[i] in kinds)]
+    if len(ends) > 2:
+        raise UnsupportedError(f"{len(ends)} tokens that end a text: GGUF holds eos, eot and eom")
+    special |= dict(zip(("eot", "eom"), ends, strict=False))
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": list(v.pieces),
+        "tokenizer.ggml.scores": v.scores.astype("<f4"),
+        "tokenizer.ggml.token_type": v.types.astype("<i4"),
+        **{
+            f"tokenizer.ggml.{key}_token_id": i if i >= 0 else NO_TOKEN
+            for key, i in special.items()
+        },
+        "tokenizer.ggml.add_bos_token": v.add_bos,
+        "tokenizer.ggml.add_space_prefix": v.add_space_prefix,
+        "tokenizer.ggml.remove_extra_whitespaces": v.remove_extra_whitespaces,
+    }
+
+
+def encode_header(metadata: Metadata, entries: Sequence[Entry]) -> Iterator[bytes]:
+    """The bytes before the data, without the padding."""
+    yield g.MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata))
+    for key, value in metadata.items():
+        yield encode_string(key)
+        yield from encode_value(key, value)
+    for entry in entries:
+        shape = entry.tensor.shape
+        yield encode_string(entry.tensor.name)
+        yield struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        yield struct.pack("<IQ", entry.block.ggml_type, entry.offset)
+
+
+def encode_string(text: str) -> bytes:
+    """Length and UTF-8."""
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def encode_value(key: str, value: object) -> Iterator[bytes]:
+    """Type and value. Whole numbers are u32 where they fit, as llama.cpp expects its own."""
+    if isinstance(value, bool):
+        yield struct.pack("<IB", g.BOOL, value)
+    elif isinstance(value, int):
+        yield encode_integer(key, value)
+    elif isinstance(value, float):
+        yield struct.pack("<If", g.FLOAT32, value)
+    elif isinstance(value, str):
+        yield struct.pack("<I", g.STRING) + encode_string(value)
+    elif isinstance(value, np.ndarray) and value.ndim == 1 and little(value) in NUMBERS:
+        yield struct.pack("<IIQ", g.ARRAY, NUMBERS[little(value)], len(value))
+        yield value.astype(little(value)).tobytes()
+    elif isinstance(value, Sequence) and all(isinstance(item, str) for item in value):
+        yield struct.pack("<IIQ", g.ARRAY, g.STRING, len(value))
+        yield from map(encode_string, value)
+    else:
+        raise UnsupportedError(f"{key}: GGUF cannot hold a {type(value).__name__} here")
+
+
+def little(array: np.ndarray) -> np.dtype[Any]:
+    """The dtype of `array`, little-endian."""
+    return array.dtype.newbyteorder("<")
+
+
+# BOOL shares its bytes with UINT8, so it is not found by dtype
+NUMBERS = {dtype: kind for kind, dtype in g.SCALARS.items() if kind != g.BOOL}
+
+
+def encode_integer(key: str, value: int) -> bytes:
+    """A whole number in the smallest of u32, i32, u64 and i64 that holds it."""
+    for form, kind in (("I", g.UINT32), ("i", g.INT32), ("Q", g.UINT64), ("q", g.INT64)):
+        try:
+            return struct.pack("<I" + form, kind, value)
+        except struct.error:
+            continue
+    raise UnsupportedError(f"{key}: {value} does not fit into 64 bits")
