@@ -8,6 +8,7 @@ and hands out the weights as views of a read-only memory map.
 from __future__ import annotations
 
 import mmap
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,10 +85,15 @@ def read_head(path: Path) -> bytes:
     return head
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """The whole file as a read-only memory map, 1-d uint8; CheckpointError where that fails."""
+def map_file(path: Path, limit: int | None = None) -> NDArray[np.uint8]:
+    """The whole file as a read-only memory map, 1-d uint8.
+
+    CheckpointError where that fails, or the file has more than `limit` bytes.
+    """
     try:
         with path.open("rb") as file:
+            if limit is not None and (size := file.seek(0, os.SEEK_END)) > limit:
+                raise CheckpointError(f"{path}: {size:,} bytes, expected at most {limit:,}")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise CheckpointError(f"{path}: cannot be mapped: {error}") from None
@@ -100,25 +106,18 @@ def open_checkpoint(path: Path) -> Checkpoint:
     CheckpointError where the file is missing, unreadable, damaged or of no known format;
     UnsupportedError where it is sound but holds what this version cannot run.
     """
-    # not at import: the architectures themselves use the types of this package
-    from fireside.engine import architectures
-
     path = Path(path)
+    checkpoint = recognise(path).read(path)
+    check_tensors(checkpoint)
+    return checkpoint
+
+
+def recognise(path: Path) -> Format:
+    """The format of the file or folder at `path`; CheckpointError where none knows it."""
     head = read_head(path)
     for checkpoint_format in _REGISTRY.values():
         if checkpoint_format.recognises(path, head):
-            checkpoint = checkpoint_format.read(path)
-            config = checkpoint.config
-            architectures.check_tensors(config, checkpoint.tensors, str(path))
-            for name in checkpoint.tensors.keys() - architectures.get(config.architecture).shapes(
-                config
-            ):
-                # a bias, a table of rope factors: to leave it out would run the model, but wrongly
-                raise UnsupportedError(
-                    f"{path}: tensor {name} is no part of architecture {config.architecture}",
-                    "this version cannot run this variant of the model",
-                )
-            return checkpoint
+            return checkpoint_format
     hint = f"this version reads {', '.join(_REGISTRY)}"
     if not head:
         raise CheckpointError(f"{path}: a folder, not a model file", hint)
@@ -126,6 +125,23 @@ def open_checkpoint(path: Path) -> Checkpoint:
         if head.startswith(beginning):
             hint = explanation
     raise CheckpointError(f"{path}: not a model file of a known format", hint)
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """CheckpointError unless the weights are those of the architecture, no less and no more."""
+    # not at import: the architectures themselves use the types of this package
+    from fireside.engine import architectures
+
+    config, tensors = checkpoint.config, checkpoint.tensors
+    architectures.check_tensors(config, tensors, str(checkpoint.path))
+    needed = architectures.get(config.architecture).shapes(config)
+    if extra := sorted(tensors.keys() - needed.keys()):
+        # a bias, a table of rope factors: to leave it out would run the model, but wrongly
+        raise UnsupportedError(
+            f"{checkpoint.path}: tensor {extra[0]} is no part of architecture"
+            f" {config.architecture}",
+            "this version cannot run this variant of the model",
+        )
 
 
 from fireside.engine.checkpoints import gguf, llama2c  # noqa: E402, F401  (fill the registry)

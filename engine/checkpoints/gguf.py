@@ -141,7 +141,7 @@ def read(path: Path) -> Checkpoint:
             f"{path}: tokenizer.ggml.tokens has {len(vocabulary)} entries, expected"
             f" {config.vocab_size}, one for each row of token_embd.weight"
         )
-    name = fields.string("general.name", "") or path.stem
+    name = "".join(filter(str.isprintable, fields.string("general.name", "")))[:200] or path.stem
     return Checkpoint(
         path, f"GGUF v{header.version}", name, config, tensors, vocabulary, header.metadata
     )
@@ -230,7 +230,7 @@ def read_config(fields: Fields, tensors: Mapping[str, Tensor]) -> ModelConfig:
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         vocab_size=embedding.shape[0],
-        context_length=fields.integer(a + "context_length", None, 1, 1 << 30),
+        context_length=fields.integer(a + "context_length", None, 1, 1 << 24),
         head_dim=head_dim,
         norm_eps=fields.number(a + "attention.layer_norm_rms_epsilon", None, 0.0, 1.0),
         rope_theta=fields.number(a + "rope.freq_base", 10000.0, 1.0, 1e12),
@@ -283,14 +283,16 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
         types = np.full(len(tokens), NORMAL)
     if types.min() < 0 or types.max() > 6:
         raise CheckpointError(f"{path}: tokenizer.ggml.token_type holds a number beyond 0 to 6")
-    scores32 = scores.astype(np.float32)
+    with np.errstate(over="ignore"):
+        scores32 = scores.astype(np.float32)
     if np.isnan(scores32).any():
         raise CheckpointError(f"{path}: tokenizer.ggml.scores holds what is not a number")
     pieces = tuple(tokens)
 
     def special(name: str, default: int) -> int:
         key = f"tokenizer.ggml.{name}_token_id"
-        if metadata.get(key) in (NO_TOKEN, -1):
+        value = metadata.get(key)
+        if isinstance(value, int) and value in (NO_TOKEN, -1):
             return -1
         return fields.integer(key, min(default, len(pieces) - 1), -1, len(pieces) - 1)
 

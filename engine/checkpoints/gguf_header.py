@@ -47,8 +47,10 @@ MAX_ENTRIES = 1 << 16
 MAX_TENSORS = 1 << 16
 MAX_NAME = 1 << 10  # bytes of a key or a tensor's name
 MAX_STRING = 1 << 24  # bytes of any other string (a chat template is some thousand)
-MAX_STRINGS = 1 << 24  # strings in an array
+MAX_STRINGS = 1 << 21  # strings in all arrays (vocabularies have some hundred thousand)
+MAX_ARRAYS = 1 << 16
 MAX_NESTING = 4  # arrays within arrays
+MAX_HEADER = 1 << 26  # bytes
 MAX_DIMENSIONS = 4  # ggml's own limit
 MAX_SIZE = 1 << 48  # of one dimension: products stay exact in Python and tame in NumPy
 MAX_ALIGNMENT = 1 << 20
@@ -121,6 +123,8 @@ class Cursor:
         self.path = path
         self.view = data.data
         self.position = 0
+        self.strings_left = MAX_STRINGS
+        self.arrays_left = MAX_ARRAYS
 
     def take(self, size: int, what: str) -> int:
         """Step over `size` bytes; the position before them."""
@@ -159,6 +163,13 @@ class Cursor:
                 f"{self.path}: {what} is not valid UTF-8", "the file is damaged"
             ) from None
 
+    def name(self, what: str) -> str:
+        """A name, which error messages may show to a terminal: printable."""
+        name = self.string(what, MAX_NAME)
+        if not name.isprintable():
+            raise CheckpointError(f"{self.path}: {what} is {name[:40]!r}, expected printable text")
+        return name
+
     def value(self, key: str, kind: int, depth: int = 0) -> object:
         """A metadata value of type `kind`."""
         if kind == STRING:
@@ -182,9 +193,11 @@ class Cursor:
 
     def array(self, key: str, depth: int) -> object:
         """An array: a view for numbers, a StringArray for strings, a list for arrays."""
-        if depth == MAX_NESTING:
+        self.arrays_left -= 1
+        if depth == MAX_NESTING or self.arrays_left < 0:
             raise CheckpointError(
-                f"{self.path}: {key} nests arrays deeper than {MAX_NESTING}", "the file is damaged"
+                f"{self.path}: {key} nests arrays deeper than {MAX_NESTING}, or has too many",
+                "the file is damaged",
             )
         kind = self.u32(f"the element type of {key}")
         if (dtype := SCALARS.get(kind)) is not None:
@@ -192,9 +205,11 @@ class Cursor:
             start = self.take(count * dtype.itemsize, key)
             return np.frombuffer(self.view, dtype, count, start)
         if kind == STRING:
-            return self.strings(key, self.u64(f"the length of {key}", MAX_STRINGS))
+            count = self.u64(f"the length of {key}", self.strings_left)
+            self.strings_left -= count
+            return self.strings(key, count)
         if kind == ARRAY:
-            count = self.u64(f"the length of {key}", MAX_ENTRIES)
+            count = self.u64(f"the length of {key}", self.arrays_left)
             return [self.array(f"{key}[{i}]", depth + 1) for i in range(count)]
         raise CheckpointError(
             f"{self.path}: {key} has element type {kind}, expected 0 to {FLOAT64}",
@@ -241,10 +256,12 @@ def parse(path: Path, data: NDArray[np.uint8]) -> Header:
     entry_count = cursor.u64("the number of metadata entries", MAX_ENTRIES)
     metadata: dict[str, object] = {}
     for i in range(entry_count):
-        key = cursor.string(f"key {i} of the metadata", MAX_NAME)
+        key = cursor.name(f"key {i} of the metadata")
         if key in metadata:
             raise CheckpointError(f"{path}: {key} is there twice", "the file is damaged")
         metadata[key] = cursor.value(key, cursor.u32(f"the type of {key}"))
+        if cursor.position > MAX_HEADER:
+            raise CheckpointError(f"{path}: the header is longer than {MAX_HEADER:,} bytes")
     alignment = check_alignment(path, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
     tensors: list[TensorInfo] = []
     seen: set[str] = set()
@@ -287,7 +304,7 @@ def check_alignment(path: Path, alignment: object) -> int:
 
 def tensor_info(cursor: Cursor, i: int, alignment: int) -> TensorInfo:
     """Entry `i` of the tensor table."""
-    name = cursor.string(f"the name of tensor {i}", MAX_NAME)
+    name = cursor.name(f"the name of tensor {i}")
     dimensions = cursor.u32(f"the dimensions of tensor {name}")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise CheckpointError(

@@ -14,6 +14,7 @@ from fireside.engine.tokenizers import sentencepiece_model
 from fireside.engine.tokenizers.spm import SPACE, byte_pieces
 
 MAX_PIECE = 1 << 12  # bytes of a piece of tokenizer.bin (Llama 2's longest has 27)
+MAX_FILE = 1 << 26  # bytes of a tokenizer file (Llama 2's has half a million)
 HINT = "give a tokenizer.bin of llama2.c, a tokenizer.model of sentencepiece or a GGUF"
 
 
@@ -29,11 +30,11 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
     if head.startswith(gguf_header.MAGIC):
         vocabulary = read_gguf(path)
     elif sentencepiece_model.recognises(head):
-        vocabulary = sentencepiece_model.read(path)
+        vocabulary = sentencepiece_model.read(path, MAX_FILE)
     elif head.lstrip()[:1] == b"{":
         raise UnsupportedError(f"{path}: a tokenizer.json is not read by this version", HINT)
     else:
-        vocabulary = read_tokenizer_bin(path)
+        vocabulary = read_tokenizer_bin(path, head)
     if vocab_size is not None and len(vocabulary) != vocab_size:
         raise CheckpointError(
             f"{path}: the tokenizer has {len(vocabulary)} tokens, the model {vocab_size}",
@@ -51,14 +52,17 @@ def read_gguf(path: Path) -> Vocabulary:
     return vocabulary
 
 
-def read_tokenizer_bin(path: Path) -> Vocabulary:
+def read_tokenizer_bin(path: Path, head: bytes) -> Vocabulary:
     """llama2.c's tokenizer.bin: the longest piece's bytes, then score, length, bytes of each piece.
 
     It tells neither the types of its pieces nor which are special: as in run.c 0 is unknown, 1 BOS
     and 2 EOS. It has plain spaces, no space prefix flag (there always is one), and bytes as
     "<0x0A>"; exports of its first weeks have the bytes as the characters of those numbers.
     """
-    raw, scores = parse_tokenizer_bin(path, map_file(path).tobytes())
+    longest = int.from_bytes(head[:4], "little")
+    if not 0 < longest <= MAX_PIECE or len(head) < 12:
+        raise CheckpointError(f"{path}: not a tokenizer file of a known kind", HINT)
+    raw, scores = parse_tokenizer_bin(path, map_file(path, MAX_FILE).tobytes(), longest)
     if len(raw) < 3:
         raise CheckpointError(f"{path}: {len(raw)} pieces, expected at least <unk>, <s> and </s>")
     try:
@@ -76,11 +80,8 @@ def read_tokenizer_bin(path: Path) -> Vocabulary:
     return Vocabulary("spm", tuple(pieces), np.array(scores, np.float32), types)
 
 
-def parse_tokenizer_bin(path: Path, data: bytes) -> tuple[list[bytes], list[float]]:
-    """Pieces and scores of a tokenizer.bin, as they are."""
-    longest = int.from_bytes(data[:4], "little")
-    if not 0 < longest <= MAX_PIECE or len(data) < 12:
-        raise CheckpointError(f"{path}: not a tokenizer file of a known kind", HINT)
+def parse_tokenizer_bin(path: Path, data: bytes, longest: int) -> tuple[list[bytes], list[float]]:
+    """Pieces, of at most `longest` bytes, and scores of a tokenizer.bin, as they are."""
     raw: list[bytes] = []
     scores: list[float] = []
     entry = struct.Struct("<fi").unpack_from

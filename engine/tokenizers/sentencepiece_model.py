@@ -85,9 +85,12 @@ def recognises(head: bytes) -> bool:
     return head[:1] == b"\x0a" and head[position : position + 1] == b"\x0a" and length > 2
 
 
-def read(path: Path) -> Vocabulary:
-    """The vocabulary of a BPE tokenizer.model; UnsupportedError for other kinds."""
-    data = map_file(path).tobytes()
+def read(path: Path, limit: int) -> Vocabulary:
+    """The vocabulary of a BPE tokenizer.model of at most `limit` bytes.
+
+    UnsupportedError for models of other kinds.
+    """
+    data = map_file(path, limit).tobytes()
     pieces: list[str] = []
     scores: list[float] = []
     types: list[int] = []
