@@ -106,9 +106,7 @@ def graphemes(text: str, start: int = 0) -> list[tuple[int, int, int]]:
         if kind.regional and end < size and kinds[text[end]].regional:
             end += 1
         while end < size and text[index] != " ":
-            if kinds[text[end]].joins:
-                end += 1
-            elif text[end - 1] == "\u200d" and text[end] != " ":
+            if kinds[text[end]].joins or (text[end - 1] == "\u200d" and text[end] != " "):
                 end += 1
             else:
                 break
