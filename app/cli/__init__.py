@@ -1,1 +1,23 @@
-"""Part of Fireside."""
+"""The command line. `main` is the entry point; a command's module is imported when it is called.
+
+interrupts.py  what Ctrl-C and SIGTERM do, whatever the moment
+failures.py    errors -> one line and an exit code
+root.py        the `fireside` command and the table of its subcommands
+options.py     flags made from the schema in app/settings.py
+output.py      stdout (the text), stderr (progress, notes)
+write.py, chat.py, models.py, inspect.py, bench.py, paths.py, completion.py: one command each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    from fireside.app.cli.interrupts import WATCH
+
+    WATCH.start()  # before anything that takes time
+    from fireside.app.cli.failures import guarded
+
+    return guarded(argv)

@@ -1,0 +1,100 @@
+"""Errors -> `fireside: error: MESSAGE`, perhaps a hint, and an exit code. Never a traceback.
+
+FIRESIDE_DEBUG=1 shows the traceback all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from fireside.app.cli.output import say, visible
+from fireside.app.settings import SettingsError
+
+FAILURE, USAGE, MODEL, OVERFLOW = 1, 2, 3, 4
+
+
+class CliError(Exception):
+    """What a command itself finds wrong."""
+
+    def __init__(self, message: str, hint: str = "", code: int = FAILURE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+def guarded(argv: Sequence[str] | None) -> int:
+    """Run the `fireside` command with `argv`; the exit code, everything else told on stderr."""
+    try:
+        from fireside.app.cli.root import fireside
+
+        args = None if argv is None else list(argv)
+        result = fireside.main(args=args, prog_name="fireside", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        _drop_stdout()  # the reader has had enough, which is no error
+        return 0
+    except Exception as error:
+        if isinstance(error, click.exceptions.Exit):
+            return error.exit_code
+        if os.environ.get("FIRESIDE_DEBUG"):
+            raise
+        if isinstance(error, OSError):
+            _drop_stdout()
+        message, hint, code = explain(error)
+        say(f"fireside: error: {' '.join(visible(message).split())}")
+        if hint:
+            say(f"fireside: hint: {' '.join(visible(hint).split())}")
+        return code
+
+
+def explain(error: Exception) -> tuple[str, str, int]:
+    """(message, hint, exit code) of an error."""
+    if isinstance(error, CliError):
+        return error.message, error.hint, error.code
+    if isinstance(error, SettingsError):
+        return error.message, error.hint, USAGE
+    if isinstance(error, click.ClickException):
+        return _explain_click(error)
+    if isinstance(error, click.Abort):
+        return "given up", "", 130
+    if isinstance(error, MemoryError):
+        return "there is not enough memory", "try --quant q8 or q4, or a shorter --context", FAILURE
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else "cannot write: "
+        return f"{where}{error.strerror or error}", "", FAILURE
+    return _explain_engine(error)
+
+
+def _explain_click(error: click.ClickException) -> tuple[str, str, int]:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"see {error.ctx.command_path} --help"
+    return error.format_message(), hint, error.exit_code
+
+
+def _explain_engine(error: Exception) -> tuple[str, str, int]:
+    # imported here: whoever raised one of these has imported it already
+    from fireside.engine import CheckpointError, ContextOverflowError, FiresideError, SamplingError
+
+    if not isinstance(error, FiresideError):
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        hint = "this is a fault in Fireside: FIRESIDE_DEBUG=1 shows where, please report it"
+        return what, hint, FAILURE
+    codes = {CheckpointError: MODEL, ContextOverflowError: OVERFLOW, SamplingError: USAGE}
+    code = next((c for kind, c in codes.items() if isinstance(error, kind)), FAILURE)
+    return error.message, error.hint, code
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere, so that Python does not complain when it ends."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

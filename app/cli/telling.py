@@ -1,0 +1,124 @@
+"""From a prompt and settings to a story on stdout: loading, generating, showing."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fireside.app.catalogue import resolve
+from fireside.app.cli.interrupts import WATCH, exit_code
+from fireside.app.cli.output import Progress, TextOut, say
+from fireside.app.cli.presenters import PRESENTERS, Story
+from fireside.app.settings import Settings
+from fireside.engine import ContextSlid, Finished, Model, PrefillProgress, load
+
+
+Form = Literal["text", "json", "jsonl"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the story is to be shown."""
+
+    form: Form = "text"
+    echo: bool = True
+    stats: bool = False
+    alternatives: int = 0
+
+
+def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
+    """(the model of the settings, the seconds it took)."""
+    started = time.perf_counter()
+    path = resolve(settings.model, settings)
+
+    def show(done: int, total: int) -> None:
+        progress.show(f"loading {path.name} {done / max(total, 1):4.0%}")
+
+    model = load(
+        path,
+        quant=settings.quant,
+        kernels=settings.kernels,
+        threads=settings.threads,
+        tokenizer=settings.tokenizer or None,
+        progress=show,
+    )
+    progress.clear()
+    return model, time.perf_counter() - started
+
+
+def tell(settings: Settings, prompt: str, output: Output) -> int:
+    """Write the story; the exit code."""
+    out, progress = TextOut(), Progress()
+    seed = settings.sampling.seed
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    model, load_s = load_model(settings, progress)
+    session = model.session(settings.context)
+    story = Story(model, prompt if output.echo else "", seed, load_s)
+    presenter = PRESENTERS[output.form](out, story)
+    events = session.generate(
+        prompt,
+        replace(settings.sampling, seed=seed),
+        max_tokens=settings.max_tokens,
+        stop=settings.stop,
+        alternatives=output.alternatives,
+        overflow=settings.overflow,
+    )
+    dropped = 0
+    finished: Finished | None = None
+    with WATCH.calling(session.abort) as watch:
+        for event in events:
+            if watch.caught:
+                session.abort()  # again: generate() forgets an abort from before it began
+            if isinstance(event, PrefillProgress):
+                progress.show(f"reading {event.done:,} of {event.total:,} tokens")
+            else:
+                progress.clear()
+            if isinstance(event, ContextSlid):
+                dropped = event.dropped
+            elif isinstance(event, Finished):
+                finished = event
+            presenter.show(event)
+    assert finished is not None  # a generation ends with it
+    out.end_line()
+    _say_what_is_missing(finished, dropped)
+    if output.stats:
+        say_statistics(story, finished)
+    return exit_code(watch.caught) if watch.caught else 0
+
+
+def _say_what_is_missing(finished: Finished, dropped: int) -> None:
+    size = finished.statistics.context_size
+    if finished.reason == "context":
+        say(
+            f"fireside: note: the story ends here because the context of {size:,} tokens is full;"
+            " --overflow slide goes on"
+        )
+    if dropped:
+        say(
+            f"fireside: note: the text outgrew the context of {size:,} tokens: {dropped:,} of its"
+            " tokens, after the beginning, were no longer seen at the end"
+        )
+
+
+def say_statistics(story: Story, finished: Finished) -> None:
+    """Three lines on stderr."""
+    facts = story.facts(finished)
+    times, counts = facts["timings"], finished.statistics
+    reused = f", {counts.reused_tokens:,} from the cache" if counts.reused_tokens else ""
+    say(
+        f"{facts['model']}, quant {facts['quant']}, {facts['kernels']} kernels ({facts['isa']}),"
+        f" {facts['threads']} threads, seed {facts['seed']}"
+    )
+    say(
+        f"load {times['load_s']:.2f} s;"
+        f" prompt {counts.prefill_tokens:,} tokens{reused}, {counts.prefill_s:.2f} s,"
+        f" {counts.prefill_tok_s:,.0f} tok/s;"
+        f" text {counts.decode_tokens:,} tokens, {counts.decode_s:.2f} s,"
+        f" {counts.decode_tok_s:,.0f} tok/s"
+    )
+    say(
+        f"ended: {finished.reason}; context {counts.context_used:,} of {counts.context_size:,}"
+        " tokens"
+    )

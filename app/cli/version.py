@@ -1,0 +1,32 @@
+"""The version and what computes on this machine."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+
+def version() -> str:
+    """The version of the installed program."""
+    try:
+        return metadata.version("fireside")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def version_text() -> str:
+    """Two or three lines: version, kernels, Python."""
+    from fireside.engine import FiresideError, executors
+
+    lines = [f"fireside {version()}"]
+    for name in executors.names():
+        try:
+            kind = executors.choose(name)
+        except FiresideError as error:
+            lines.append(f"kernels: {name}: {error.message}")
+        else:
+            isa = getattr(kind, "isa", lambda: "")()
+            lines.append(f"kernels: {name}" + (f" ({isa})" if isa and isa != name else ""))
+            break
+    lines.append(f"python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    return "\n".join(lines)
