@@ -63,15 +63,21 @@ _TROUBLE: dict[str, tuple[str, str]] = {
 }
 
 
-def library_error(error: Exception, path: Path) -> LibraryError:
+# What sqlite3 raises: its own errors; for ids beyond 64 bits; for damage that SQLite reports in
+# words that are no UTF-8, or that makes it ask for absurd amounts of memory.
+FAILURES = (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError)
+
+
+def library_error(error: BaseException, path: Path) -> LibraryError:
     """What SQLite says, as a LibraryError."""
     name = getattr(error, "sqlite_errorname", None) or ""
+    if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
+        name = "SQLITE_CORRUPT"
+    elif "file is not a database" in str(error):
+        name = "SQLITE_NOTADB"
     while name:
         if name in _TROUBLE:
             message, hint = _TROUBLE[name]
             return LibraryError(message.format(path=path), hint)
         name = name.rpartition("_")[0]
-    if isinstance(error, sqlite3.DatabaseError) and "file is not a database" in str(error):
-        message, hint = _TROUBLE["SQLITE_NOTADB"]
-        return LibraryError(message.format(path=path), hint)
     return LibraryError(f"The library {path} could not do this: {error}.")

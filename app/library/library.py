@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -111,7 +110,7 @@ class Library:
                 return search.list_stories(connection, deleted=deleted, limit=limit)
 
         def find() -> list[StorySummary]:
-            self._index()
+            self._index_waiting()
             with self._store.read() as connection:
                 return search.find_stories(connection, terms, deleted=deleted, limit=limit)
 
@@ -174,7 +173,9 @@ class Library:
         if author not in AUTHORS:
             raise LibraryError(f"There is no author {author!r}.", f"Authors: {', '.join(AUTHORS)}.")
         with self._store.write() as connection:
-            return self._append(connection, story_id, parent, author, clean(text), provenance)
+            passage = tree.append(connection, story_id, parent, author, clean(text), provenance)
+        self._index(passage.id)
+        return passage
 
     def extend(self, passage_id: int, text: str) -> None:
         """Add text that streams in to the end of a passage; saved when the call returns.
@@ -205,7 +206,7 @@ class Library:
                 passage = tree.passage(connection, passage_id)
                 raise LibraryError(f"Passage {passage.id} is the writer's, not the model's.")
             tree.touch(connection, row[0])
-            tree.index_if_waiting(connection, passage_id)
+        self._index(passage_id)
 
     def replace(self, passage_id: int, text: str) -> Passage:
         """An edit: a new sibling with this text, which becomes the head.
@@ -216,9 +217,11 @@ class Library:
         with self._store.write() as connection:
             old = tree.passage(connection, passage_id)
             author, provenance = tree.edited(old, tree.story(connection, old.story_id).mode)
-            return self._append(
+            passage = tree.append(
                 connection, old.story_id, old.parent, author, clean(text), provenance
             )
+        self._index(passage.id)
+        return passage
 
     # Reading
 
@@ -310,47 +313,28 @@ class Library:
             ).fetchone()[0]
             ids: dict[int | None, int | None] = {None: None}
             for old in passages:
-                text = clean(old.text)
                 new = insert_passage(
                     connection,
                     story_id,
                     ids[old.parent],
                     old.author,
-                    text,
+                    clean(old.text),
                     old.created,
                     old.provenance,
                 )
-                search.index_passage(connection, new, text)
                 ids[old.id] = new
             connection.execute(
                 "UPDATE story SET head = ? WHERE id = ?", (ids[story.head], story_id)
             )
             tree.refresh_opening(connection, story_id)
-            return tree.story(connection, story_id)
+            added = tree.story(connection, story_id)
+        self._index_waiting()
+        return added
 
     def rebuild_index(self) -> None:
         """Make the search index anew; it holds nothing that the passages do not."""
         with self._store.write() as connection:
             search.rebuild(connection)
-
-    def _append(
-        self,
-        connection: sqlite3.Connection,
-        story_id: int,
-        parent: int | None,
-        author: Author,
-        text: str,
-        provenance: Provenance | None,
-    ) -> Passage:
-        tree.touch(connection, story_id)
-        if parent is not None:
-            tree.expect_in_story(connection, parent, story_id)
-        passage_id = insert_passage(
-            connection, story_id, parent, author, text, time.time(), provenance
-        )
-        search.index_passage(connection, passage_id, text)
-        tree.move_head(connection, story_id, passage_id, grown_from=parent)
-        return tree.passage(connection, passage_id)
 
     def _travel(self, story_id: int, step: int) -> bool:
         with self._store.write() as connection:
@@ -367,15 +351,23 @@ class Library:
             if changed is None:
                 raise tree.no_story(story_id)
 
-    def _index(self) -> None:
+    def _index(self, passage_id: int) -> None:
+        """Index a passage if that is possible now; else the next search sees to it."""
+        with suppress(LibraryError), self._store.write() as connection:
+            search.index_passage(connection, passage_id)
+
+    def _index_waiting(self) -> None:
         """Bring the index up to date; a library that cannot be written is searched as it is."""
         with self._store.read() as connection:
             if not search.is_waiting(connection):
                 return
-        with suppress(LibraryError), self._store.write() as connection:
-            search.index_waiting(connection)
-            if search.is_waiting(connection):
-                search.rebuild(connection)
+        try:
+            with self._store.write() as connection:
+                search.index_waiting(connection)
+        except LibraryError as error:
+            if search.is_damage(error.__cause__):
+                with suppress(LibraryError):
+                    self.rebuild_index()
 
     def _mending(self, work: Callable[[], _Result]) -> _Result:
         """Do what needs the index; where the index turns out damaged, once more with a new one."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from fireside.app.library.errors import LibraryError
@@ -27,7 +26,9 @@ class Migration:
 def load_migrations() -> tuple[Migration, ...]:
     """The scripts of this program, 1 to the newest, without a gap."""
     found = []
-    for entry in files("fireside.app.library").joinpath("migrations").iterdir():
+    # Beside this file, and not through importlib.resources, which takes longer to import than a
+    # library takes to open.
+    for entry in Path(__file__).with_name("migrations").iterdir():
         if match := _NAME.fullmatch(entry.name):
             found.append(Migration(int(match[1]), entry.read_text(encoding="utf-8")))
     found.sort(key=lambda migration: migration.number)
@@ -127,7 +128,8 @@ def back_up(path: Path, version: int) -> Path:
             source.backup(copy)
         partial.replace(target)
     except (OSError, sqlite3.Error) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise LibraryError(
             f"The library {path} must be brought up to date, but no backup of it could be made "
             f"({error}).",

@@ -40,31 +40,29 @@ def terms_of(query: str) -> list[str]:
     return sorted(words, key=len, reverse=True)[:_MOST_TERMS]
 
 
-def index_passage(connection: sqlite3.Connection, passage_id: int, text: str) -> None:
+def index_passage(connection: sqlite3.Connection, passage_id: int) -> None:
     """Make the index tell what the passage says now.
 
-    The index can be made anew at any time, so damage to it must not keep a passage from being
-    saved: the passage then waits to be indexed.
+    Done in a transaction of its own after the words are saved: nothing that ails the index may
+    keep words from being saved, and it can be made anew at any time.
     """
-    connection.execute("SAVEPOINT indexing")
-    try:
+    row = connection.execute(
+        "SELECT text FROM passage WHERE id = ? AND indexed = 0", (passage_id,)
+    ).fetchone()
+    if row is not None:
         connection.execute("DELETE FROM search WHERE rowid = ?", (passage_id,))
-        if text:
-            connection.execute(
-                "INSERT INTO search (rowid, text) VALUES (?, ?)", (passage_id, fold(text))
-            )
+        connection.execute(
+            "INSERT INTO search (rowid, text) VALUES (?, ?)", (passage_id, fold(row[0]))
+        )
         connection.execute("UPDATE passage SET indexed = 1 WHERE id = ?", (passage_id,))
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        connection.execute("ROLLBACK TO indexing")
-    connection.execute("RELEASE indexing")
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite found its own data in disorder."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return bool((code & 0xFF) == sqlite3.SQLITE_CORRUPT)
+    """Whether an error met at work on the index says that it is in disorder."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT)
 
 
 def is_waiting(connection: sqlite3.Connection) -> bool:
@@ -75,9 +73,8 @@ def is_waiting(connection: sqlite3.Connection) -> bool:
 
 def index_waiting(connection: sqlite3.Connection) -> None:
     """Index what has been written to since: passages that stream in wait for their end."""
-    waiting = connection.execute("SELECT id, text FROM passage WHERE indexed = 0").fetchall()
-    for passage_id, text in waiting:
-        index_passage(connection, passage_id, text)
+    for (passage_id,) in connection.execute("SELECT id FROM passage WHERE indexed = 0").fetchall():
+        index_passage(connection, passage_id)
 
 
 def rebuild(connection: sqlite3.Connection) -> None:

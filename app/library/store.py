@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fireside.app.library import schema
-from fireside.app.library.errors import LibraryError, library_error
+from fireside.app.library.errors import FAILURES, LibraryError, library_error
 
 BUSY_MS = 5000
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
@@ -46,7 +46,7 @@ class Store:
             raise library_error(error, path) from error
         try:
             self.backup = _configure(connection, path)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             connection.close()
             raise library_error(error, path) from error
         except BaseException:
@@ -88,11 +88,11 @@ class Store:
                 connection.execute(begin)
                 yield connection
                 connection.execute("COMMIT")
-            except (sqlite3.Error, OverflowError) as error:
+            except FAILURES as error:
                 raise library_error(error, self.path) from error
             finally:
                 if connection.in_transaction:
-                    with suppress(sqlite3.Error):
+                    with suppress(*FAILURES):
                         connection.execute("ROLLBACK")
 
 

@@ -6,10 +6,9 @@ import sqlite3
 import time
 from dataclasses import replace
 
-from fireside.app.library import search
 from fireside.app.library.errors import LibraryError
 from fireside.app.library.records import Author, Mode, Passage, Provenance, Story
-from fireside.app.library.rows import PASSAGE, STORY, passage_of, story_of
+from fireside.app.library.rows import PASSAGE, STORY, insert_passage, passage_of, story_of
 from fireside.app.library.words import OPENING, one_line
 
 # The ids from a passage up to its root, with their distance. Parents are older than their
@@ -81,6 +80,23 @@ def path(connection: sqlite3.Connection, story_id: int, head: int | None) -> lis
     return [passage_of(row) for row in rows]
 
 
+def append(
+    connection: sqlite3.Connection,
+    story_id: int,
+    parent: int | None,
+    author: Author,
+    text: str,
+    provenance: Provenance | None,
+) -> Passage:
+    """Add a passage and go there."""
+    touch(connection, story_id)
+    if parent is not None:
+        expect_in_story(connection, parent, story_id)
+    passage_id = insert_passage(connection, story_id, parent, author, text, time.time(), provenance)
+    move_head(connection, story_id, passage_id, grown_from=parent)
+    return passage(connection, passage_id)
+
+
 def edited(old: Passage, mode: Mode) -> tuple[Author, Provenance | None]:
     """Whose words an edited passage holds, and how they came to be."""
     if mode == "chat" and old.author == "model":
@@ -96,15 +112,6 @@ def touch(connection: sqlite3.Connection, story_id: int) -> None:
     ).fetchone()
     if touched is None:
         raise no_story(story_id)
-
-
-def index_if_waiting(connection: sqlite3.Connection, passage_id: int) -> None:
-    """Index a passage that has grown since it was indexed."""
-    row = connection.execute(
-        "SELECT text FROM passage WHERE id = ? AND indexed = 0", (passage_id,)
-    ).fetchone()
-    if row is not None:
-        search.index_passage(connection, passage_id, row[0])
 
 
 def refresh_opening(
