@@ -14,7 +14,6 @@ from fireside.app.cli.presenters import PRESENTERS, Story
 from fireside.app.settings import Settings
 from fireside.engine import ContextSlid, Finished, Model, PrefillProgress, load
 
-
 Form = Literal["text", "json", "jsonl"]
 
 
