@@ -52,9 +52,8 @@ class Fields:
         if value is None:
             raise CheckpointError(f"{self.path}: {key} is missing from the metadata")
         if type(value) is not int or not low <= value <= high:
-            raise CheckpointError(
-                f"{self.path}: {key} is {show(value)}, expected a whole number from {low} to {high}"
-            )
+            expected = f"a whole number from {low} to {high}" if low < high else str(low)
+            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected {expected}")
         return value
 
     def number(self, key: str, default: float | None, low: float, high: float) -> float:
