@@ -85,11 +85,11 @@ def write_export(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write a file that is there whole or not at all; replaces another only with `overwrite`."""
     path = Path(path)
     if overwrite:
-        with suppress(OSError, RuntimeError):
+        with suppress(OSError, RuntimeError, ValueError):
             path = path.resolve()  # replace what a link points to, not the link
-    elif path.exists() or path.is_symlink():
+    elif os.path.lexists(path):
         raise _exists(path)
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".fireside-{secrets.token_hex(6)}.partial")
     try:
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:

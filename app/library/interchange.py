@@ -49,6 +49,8 @@ def _load(data: str | bytes) -> dict[str, Any]:
             "This file is too large for a story.", f"The limit is {_MOST_BYTES >> 20} MB."
         )
     try:
+        if isinstance(data, str):
+            data = data.removeprefix("\ufeff")  # a byte order mark, which editors leave
         document = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and endless digits are ValueErrors
         raise LibraryError(f"This file is not sound JSON ({error}).") from error

@@ -267,7 +267,8 @@ class Library:
 
     def text(self, story_id: int) -> str:
         """All that stands on the page, from the root to the head."""
-        return "".join(passage.text for passage in self.path(story_id))
+        with self._store.read() as connection:
+            return tree.text(connection, tree.story(connection, story_id).head)
 
     # Moving about
 

@@ -39,9 +39,17 @@ def load_migrations() -> tuple[Migration, ...]:
 
 def identify(connection: sqlite3.Connection, path: Path, latest: int) -> int:
     """The version of the file, 0 for an empty one; refuses what this program cannot serve."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # In one view: another process may be making the library between two of these lines.
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        if alone and connection.in_transaction:
+            connection.execute("ROLLBACK")
     if application != APPLICATION_ID and (application or version or tables):
         raise LibraryError(
             f"{path} is a database of another program.", "Name another file for the library."

@@ -80,6 +80,14 @@ def path(connection: sqlite3.Connection, story_id: int, head: int | None) -> lis
     return [passage_of(row) for row in rows]
 
 
+def text(connection: sqlite3.Connection, head: int | None) -> str:
+    """The text from the root to `head`."""
+    rows = connection.execute(
+        f"{_UP} SELECT text FROM up JOIN passage USING (id) ORDER BY depth DESC", (head,)
+    )
+    return "".join(part for (part,) in rows)
+
+
 def append(
     connection: sqlite3.Connection,
     story_id: int,
