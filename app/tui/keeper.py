@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from fireside.app.library import (
     Author,
@@ -23,6 +24,7 @@ from fireside.app.library import (
     Passage,
     Provenance,
 )
+from fireside.app.library.words import OPENING, title_from
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,10 @@ RETRY_EVERY = 2.0
 SETTLE_TIMEOUT = 2.0
 
 
-@dataclass
+_keys = count(1)
+
+
+@dataclass(eq=False)
 class Leaf:
     """A passage on the page. `id` is the library's, None until it has been saved there."""
 
@@ -42,6 +47,7 @@ class Leaf:
     unfinished: bool = False
     provenance: Provenance | None = None
     unsaved: str = ""  # the end of `text` that the library does not have yet
+    key: int = field(default_factory=_keys.__next__)  # what the page calls it
 
 
 class Keeper:
@@ -79,10 +85,12 @@ class Keeper:
         """The story's title, or its first words."""
         if self._title:
             return self._title
-        first = " ".join(self.text[:160].split())
-        if len(first) <= 40:
-            return first or "A new story"
-        return first[:40].rpartition(" ")[0].rstrip(" ,;:.") + "…"
+        text = ""
+        for leaf in self.leaves:
+            text += leaf.text[:OPENING]
+            if len(text) >= OPENING:
+                break
+        return title_from(text[:OPENING]) if text.strip() else "A new story"
 
     @property
     def saved(self) -> bool:
@@ -107,6 +115,10 @@ class Keeper:
         """Give the story a title."""
         self._title = title = " ".join(title.split())
         self._do(lambda: self._renamed(title))
+
+    def was_renamed(self, title: str) -> None:
+        """The story was given a title elsewhere."""
+        self._title = title
 
     # -- writing --------------------------------------------------------------------------------
 

@@ -55,6 +55,10 @@ class Page(Protocol):
         """It becomes longer."""
         ...
 
+    def generation_begins(self) -> None:
+        """The model takes up its pen."""
+        ...
+
     def part_ends(self, ending: Done | Failed) -> None:
         """The model has put down its pen."""
         ...
@@ -71,10 +75,11 @@ Generation = Prefill | TextUpdate | Slid | Done | Failed
 class Scribe:
     """At most one generation at a time; what is asked for meanwhile waits or is refused."""
 
-    def __init__(self, writer: Writer, keeper: Keeper, page: Page, chat: ChatPrompt) -> None:
+    page: Page  # given once there is one
+
+    def __init__(self, writer: Writer, keeper: Keeper, chat: ChatPrompt) -> None:
         self.writer = writer
         self.keeper = keeper
-        self.page = page
         self.chat = chat
         self.job = 0  # the generation that runs, 0 = none
         self._wish = Wish(Sampling())
@@ -146,6 +151,7 @@ class Scribe:
         self.job = self.writer.generate(
             Request(prompt, wish.sampling, wish.max_tokens, overflow="slide")
         )
+        self.page.generation_begins()
 
     # -- what the engine tells ------------------------------------------------------------------
 

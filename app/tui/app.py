@@ -1,0 +1,167 @@
+"""The terminal application: it owns what outlives a screen, and closes it in order."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from fireside import assets
+from fireside.app import catalogue
+from fireside.app import settings as config
+from fireside.app.inference import Inference, describe
+from fireside.app.library import Library, LibraryError
+from fireside.app.settings import Paths, Settings
+from fireside.app.tui import themes
+from fireside.app.tui.chat import chat_prompt
+from fireside.app.tui.keeper import Keeper
+from fireside.app.tui.messages import SettingsChanged, Told
+from fireside.app.tui.palette import DeskCommands
+from fireside.app.tui.screens.desk import Desk
+from fireside.app.tui.screens.help import HelpScreen
+from fireside.app.updates import ModelSpec
+from fireside.engine import FiresideError
+
+log = logging.getLogger(__name__)
+
+FLUSHES_PER_SECOND = 12  # both cores may be at work for the model
+
+
+class FiresideApp(App[None]):
+    """`inference` and `paths` are the real ones, unless a test gives others."""
+
+    TITLE = "Fireside"
+    COMMANDS: ClassVar[set[Any]] = {DeskCommands}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("f1", "help", "Help", show=False),
+    ]
+    DEFAULT_CSS = """
+    ToastRack { dock: top; align: right top; margin: 1 1 0 0; }
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        paths: Paths | None = None,
+        inference: Any = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.paths = paths or Paths.find()
+        self.inference: Inference = inference or Inference()
+        self.changes: dict[str, Any] = {}  # set on the desk, to be kept
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._welcome = ""
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        self.keeper = Keeper(self._open_library())
+        self.desk = Desk.make(settings, self.keeper, self.inference, chat_prompt, assets.openings())
+
+    def _open_library(self) -> Library:
+        """The user's library; where it cannot be opened, one that lasts until the end."""
+        try:
+            return Library(self.paths.library)
+        except (LibraryError, OSError) as error:
+            self._welcome = f"What you write now will not be kept: {describe(error)}"
+            self._temporary = tempfile.TemporaryDirectory(prefix="fireside-")
+            return Library(Path(self._temporary.name) / "stories.db")
+
+    def on_mount(self) -> None:
+        """Begin: the last story, the model, the desk."""
+        self.theme = self.settings.theme if self.settings.theme in self.available_themes else ""
+        self.inference.start()
+        try:
+            last = self.keeper.library.last()
+            if last is not None:
+                self.keeper.open(last.id)
+        except LibraryError as error:
+            self._welcome = str(error)
+        self.push_screen(self.desk)
+        self.call_after_refresh(self._begin)
+        self.set_interval(1 / FLUSHES_PER_SECOND, self._pump)
+
+    def _validate_theme(self, theme: str) -> str:
+        return super()._validate_theme(theme or themes.DEFAULT)
+
+    def _begin(self) -> None:
+        if self._welcome:
+            self.desk.tell(self._welcome, error=True)
+        try:
+            path = catalogue.resolve(self.settings.model, self.settings, self.paths)
+        except FiresideError as error:
+            self.desk.tell(str(error), error=True)
+            path = assets.storyteller()
+        settings = self.settings
+        tokenizer = Path(settings.tokenizer).expanduser() if settings.tokenizer else None
+        self.desk.switching.use(
+            ModelSpec(
+                path,
+                settings.quant,
+                settings.kernels,
+                settings.threads,
+                settings.context,
+                tokenizer,
+            )
+        )
+        self.desk.show_model()
+
+    def _pump(self) -> None:
+        self.desk.post_message(Told(self.inference.drain()))
+
+    def find_models(self) -> Iterator[catalogue.ModelEntry]:
+        """The models there are, one at a time."""
+        return catalogue.iter_models(self.settings, self.paths)
+
+    # -- settings -------------------------------------------------------------------------------
+
+    @on(SettingsChanged)
+    def _settings_changed(self, event: SettingsChanged) -> None:
+        self.changes.update(event.values)
+
+    def _keep_settings(self) -> None:
+        if self.theme != (self.settings.theme or themes.DEFAULT):
+            self.changes["theme"] = self.theme
+        if self.changes:
+            try:
+                config.save(self.changes, self.paths.config_file)
+            except (config.SettingsError, OSError) as error:
+                log.warning("settings were not saved: %s", error)
+
+    # -- leaving --------------------------------------------------------------------------------
+
+    def action_help(self) -> None:
+        """All keys."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    async def action_quit(self) -> None:
+        """Leave; what the model writes ends here and is kept."""
+        if self.desk.scribe.writing:
+            self.desk.scribe.when_idle(self.exit)
+        else:
+            self.exit()
+
+    def on_unmount(self) -> None:
+        """Close what was opened, the story first."""
+        self.inference.abort()
+        self.keeper.close()
+        self.keeper.library.close()
+        self.inference.close()
+        self._keep_settings()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def run(settings: Settings) -> int:
+    """Open the application; returns the exit code."""
+    app = FiresideApp(settings)
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,305 @@
+"""The desk: the page, the line under it, the panel beside it. Here one writes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.timer import Timer
+
+from fireside.app.settings import Settings
+from fireside.app.tui.keeper import Keeper, Leaf
+from fireside.app.tui.keybar import KeyBar
+from fireside.app.tui.messages import SettingsChanged, Told
+from fireside.app.tui.opening import Opening
+from fireside.app.tui.pace import Pace
+from fireside.app.tui.panel import Panel
+from fireside.app.tui.screens.desk_actions import DeskActions
+from fireside.app.tui.scribe import ChatPrompt, Scribe
+from fireside.app.tui.switching import Switching
+from fireside.app.tui.widgets.header import StoryHeader
+from fireside.app.tui.widgets.manuscript import Manuscript, Part
+from fireside.app.tui.widgets.prompt_line import PromptLine
+from fireside.app.tui.widgets.statusline import StatusLine
+from fireside.app.updates import (
+    Done,
+    Failed,
+    LoadCancelled,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+)
+from fireside.engine import Quant
+
+NOTE_SECONDS = 8.0
+TITLES = {"story": "Story", "chat": "Chat"}
+LINE_TITLES = {
+    "story": "Continue ─ the words you type join the story; empty = go on",
+    "chat": "Say something",
+    "edit": "Edit ─ enter keeps the change, esc leaves it",
+}
+
+
+class Desk(DeskActions):
+    """Mediates: the panel and the line say what is wanted, scribe and keeper do it, all show it."""
+
+    CSS_PATH = "desk.tcss"
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (100, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (16, "-high")]
+
+    def __init__(
+        self,
+        settings: Settings,
+        keeper: Keeper,
+        switching: Switching,
+        scribe: Scribe,
+        openings: list[str],
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.keeper = keeper
+        self.switching = switching
+        self.scribe = scribe
+        self.openings = openings
+        self.pace = Pace()
+        self._note_timer: Timer | None = None
+        self._trouble = ""
+        self._versions_due = True
+
+    @classmethod
+    def make(
+        cls,
+        settings: Settings,
+        keeper: Keeper,
+        inference: Any,
+        chat: ChatPrompt,
+        openings: list[str],
+    ) -> Desk:
+        """A desk with its helpers, which speak to it and it to them."""
+        switching = Switching(inference, lambda message, error: desk.tell(message, error))
+        scribe = Scribe(inference, keeper, chat)
+        desk = cls(settings, keeper, switching, scribe, openings)
+        scribe.page = desk
+        return desk
+
+    def compose(self) -> ComposeResult:
+        """Header, room, line, foot."""
+        yield StoryHeader()
+        with Horizontal(id="room"):
+            with Vertical(id="book"):
+                yield Manuscript(id="page")
+                yield Opening(self.openings, id="opening")
+            yield Panel(self.settings, id="panel")
+        with Vertical(id="line-box"):
+            yield PromptLine(id="line")
+        yield StatusLine(id="status")
+        yield KeyBar(id="keys")
+
+    def on_mount(self) -> None:
+        """Show the story that is open."""
+        self.lay_out()
+        self.show_model()
+        self.line.focus()
+
+    # -- parts of the screen --------------------------------------------------------------------
+
+    @property
+    def page(self) -> Manuscript:
+        """The story."""
+        return self.query_one("#page", Manuscript)
+
+    @property
+    def line(self) -> PromptLine:
+        """Where one types."""
+        return self.query_one("#line", PromptLine)
+
+    @property
+    def panel(self) -> Panel:
+        """At the side."""
+        return self.query_one("#panel", Panel)
+
+    # -- the scribe's page ----------------------------------------------------------------------
+
+    def lay_out(self, leaves: list[Leaf] | None = None) -> None:
+        """Show the page as the keeper has it."""
+        leaves = self.keeper.leaves if leaves is None else leaves
+        self.page.page_layout = self.keeper.mode
+        self.page.show([Part(x.key, x.author, x.text, x.unfinished) for x in leaves])
+        self.query_one("#book").border_title = TITLES[self.keeper.mode]
+        self._versions_due = True
+        self.refresh_desk()
+
+    def hide_last(self) -> None:
+        """The last part is about to be written anew."""
+        self.lay_out(self.keeper.leaves[:-1])
+
+    def part_begins(self, leaf: Leaf) -> None:
+        """A part follows."""
+        self.page.begin(Part(leaf.key, leaf.author, leaf.text))
+        self.refresh_desk()
+
+    def part_grows(self, leaf: Leaf, text: str) -> None:
+        """It becomes longer."""
+        self.page.append(text)
+
+    def generation_begins(self) -> None:
+        """The model takes up its pen."""
+        self.pace.begin()
+        self.page.streaming = True
+        self.page.jump_to_end()
+        self.refresh_desk()
+
+    def part_ends(self, ending: Done | Failed) -> None:
+        """The model has put down its pen."""
+        self.page.streaming = False
+        if isinstance(ending, Done) and ending.statistics.decode_tokens:
+            self.panel.show_seed(ending.seed)
+        self._versions_due = True
+        self.refresh_desk()
+
+    def tell(self, message: str, error: bool = False) -> None:
+        """One line for the writer: at the foot of the page, what went wrong above everything."""
+        if error:
+            self.notify(message, severity="error", timeout=12, markup=False)
+            return
+        self._note(message)
+        if self._note_timer is not None:
+            self._note_timer.stop()
+        self._note_timer = self.set_timer(NOTE_SECONDS, self._show_lines_below)
+
+    def _note(self, message: str) -> None:
+        self.query_one("#book").border_subtitle = Content(message) if message else None
+        self.query_one(StatusLine).note = message
+
+    @on(Manuscript.FollowingChanged)
+    def _show_lines_below(self) -> None:
+        below = self.page.lines_below
+        self._note(f"↓ {below} new line{'s' if below != 1 else ''}" if below else "")
+
+    # -- what the engine tells ------------------------------------------------------------------
+
+    @on(Told)
+    def _told(self, event: Told) -> None:
+        for update in event.updates:
+            if isinstance(update, LoadProgress | Loaded | LoadFailed | LoadCancelled):
+                self.switching.receive(update)
+                if isinstance(update, Loaded):
+                    self.pace.model(update.info)
+                    self.panel.meter.clear_speeds()
+                self.show_model()
+            else:
+                if update.job == self.scribe.job:
+                    self.pace.take(update)
+                self.scribe.receive(update)
+        if event.updates:
+            self.panel.meter.update_state(self.pace.state)
+            self.query_one(StatusLine).update_state(self.pace.state)
+            if not self.page.following:
+                self._show_lines_below()
+        self._look_after_saving()
+
+    def _look_after_saving(self) -> None:
+        if self.keeper.trouble != self._trouble:
+            self._trouble = self.keeper.trouble
+            if self._trouble:
+                self.tell(f"Not saved yet, trying again: {self._trouble}", error=True)
+            else:
+                self.tell("Everything is saved.")
+        if self._versions_due and not self.scribe.writing and self.keeper.saved:
+            self._versions_due = False
+            self.attempt(self._show_versions)
+
+    def _show_versions(self) -> None:
+        self.version, self.versions = self.keeper.siblings()
+        shown = f"version {self.version}/{self.versions}" if self.versions > 1 else None
+        self.query_one("#line-box").border_subtitle = shown
+        self.refresh_keys()
+
+    def show_model(self) -> None:
+        """Header and panel say which model is in use, and which is on its way."""
+        switching, header = self.switching, self.query_one(StoryHeader)
+        header.detail = switching.detail
+        header.progress = switching.progress if switching.loading else None
+        header.activity = switching.activity
+        wanted = switching.wanted
+        if wanted is not None:
+            self.panel.show_model(wanted.name, wanted.quant)
+        self.query_one(StatusLine).model = wanted.name if wanted is not None else ""
+        self.refresh_keys()
+
+    def refresh_desk(self) -> None:
+        """Title, opening lines, line and keys, as the story now is."""
+        self.query_one(StoryHeader).story_title = self.keeper.title
+        empty = not self.keeper.leaves and not self.scribe.writing
+        self.query_one(Opening).display = empty and self.keeper.mode == "story"
+        self.page.display = not self.query_one(Opening).display
+        purpose = "edit" if self.line.editing is not None else self.keeper.mode
+        self.query_one("#line-box").border_title = LINE_TITLES[purpose]
+        self.refresh_keys()
+
+    # -- what the panel and the line tell ---------------------------------------------------------
+
+    @on(PromptLine.Submitted)
+    def _submitted(self, event: PromptLine.Submitted) -> None:
+        if event.editing is not None:
+            self.replace_part(event.editing, event.text)
+        elif not event.text.strip() and self.scribe.writing:
+            return
+        else:
+            self.page.jump_to_end()
+            self.scribe.go_on(event.text, self.panel.wish)
+
+    @on(Opening.Chosen)
+    def _opening_chosen(self, event: Opening.Chosen) -> None:
+        self.line.focus()
+        self.scribe.go_on(event.text, self.panel.wish)
+
+    @on(PromptLine.EditLast)
+    def _edit_wanted(self) -> None:
+        self.action_edit_last()
+
+    @on(PromptLine.EditCancelled)
+    def _edit_cancelled(self) -> None:
+        self.refresh_desk()
+
+    @on(Panel.QuantChosen)
+    def _quant_chosen(self, event: Panel.QuantChosen) -> None:
+        self.choose_quant(event.quant)
+
+    def choose_quant(self, quant: Quant) -> None:
+        """Hold the model's weights otherwise."""
+        self.switching.change(quant=quant)
+        self.post_message(SettingsChanged({"quant": quant}))
+        self.show_model()
+
+    @on(Panel.ThreadsChosen)
+    def _threads_chosen(self, event: Panel.ThreadsChosen) -> None:
+        self.switching.change(threads=event.threads)
+        self.post_message(SettingsChanged({"threads": event.threads}))
+        self.show_model()
+
+    @on(Panel.Changed)
+    def _panel_changed(self, event: Panel.Changed) -> None:
+        self.post_message(SettingsChanged(event.values))
+
+    @on(StoryHeader.TitleClicked)
+    def _title_clicked(self, event: StoryHeader.TitleClicked) -> None:
+        if isinstance(event, StoryHeader.DetailClicked):
+            self.action_models()
+        else:
+            self.action_rename()
+
+    @on(Panel.ModelWanted)
+    def _model_wanted(self) -> None:
+        self.action_models()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Room for more keys, or fewer."""
+        self.refresh_keys()

@@ -1,0 +1,128 @@
+"""Which model writes: asking for another, hearing how it went, keeping the old one meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from fireside.app.updates import (
+    LoadCancelled,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    ModelInfo,
+    ModelSpec,
+)
+from fireside.engine import Quant
+
+QUANT_NAMES: dict[str, str] = {"none": "as is", "q8": "Q8", "q4": "Q4"}
+Loading = LoadProgress | Loaded | LoadFailed | LoadCancelled
+
+
+class Loader(Protocol):
+    """The part of Inference that loads."""
+
+    def load(self, spec: ModelSpec) -> int:
+        """Begin; the job's number."""
+        ...
+
+    def cancel_load(self) -> None:
+        """Give it up."""
+        ...
+
+
+class Switching:
+    """The model in use and the one that is wanted. `tell(message, error)` speaks to the writer."""
+
+    def __init__(self, loader: Loader, tell: Callable[[str, bool], None]) -> None:
+        self.loader = loader
+        self.tell = tell
+        self.info: ModelInfo | None = None
+        self.wanted: ModelSpec | None = None
+        self.job = 0  # the load under way, 0 = none
+        self.progress: float | None = None
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is on its way."""
+        return self.job != 0
+
+    @property
+    def activity(self) -> str:
+        """What is loaded, for the header."""
+        if not self.loading or self.wanted is None:
+            return ""
+        return f"loading {self.wanted.name} {QUANT_NAMES[self.wanted.quant]}"
+
+    @property
+    def detail(self) -> str:
+        """The model in use, for the header: the least missed last."""
+        info = self.info
+        if info is None:
+            return "no model"
+        isa = "" if info.isa == info.kernels else f" {info.isa}"
+        return f"{info.spec.name} · {QUANT_NAMES[info.quant]} · {info.kernels}{isa}"
+
+    def use(self, spec: ModelSpec) -> None:
+        """Ask for a model, whatever is loaded now."""
+        if self.info is not None and spec == self.info.spec:
+            if self.loading:  # back to the one that is there
+                self.loader.cancel_load()
+            self.wanted, self.job, self.progress = spec, 0, None
+            return
+        self.wanted, self.progress = spec, 0.0
+        self.job = self.loader.load(spec)
+
+    def change(
+        self,
+        *,
+        path: Path | None = None,
+        quant: Quant | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Ask for a model that differs in these from the one wanted before."""
+        spec = self.wanted
+        if spec is None:
+            if path is None:
+                return
+            spec = ModelSpec(path)
+        if path is not None and path != spec.path:
+            spec = replace(spec, path=path, tokenizer=None)
+        if quant is not None:
+            spec = replace(spec, quant=quant)
+        if threads is not None:
+            spec = replace(spec, threads=threads)
+        self.use(spec)
+
+    def cancel(self) -> bool:
+        """Give up the load under way; False when there is none."""
+        if not self.loading:
+            return False
+        self.loader.cancel_load()
+        return True
+
+    def receive(self, update: Loading) -> None:
+        """Hear how it goes."""
+        if isinstance(update, Loaded):
+            self.info = update.info  # whatever was wanted, this one is in use now
+        if update.job != self.job:
+            if isinstance(update, Loaded) and not self.loading and self.wanted is not None:
+                self.use(self.wanted)  # it came in the moment it was given up
+            return
+        if isinstance(update, LoadProgress):
+            self.progress = update.done / update.total if update.total else 0.0
+            return
+        name = self.wanted.name if self.wanted else ""
+        self.job, self.progress = 0, None
+        if isinstance(update, Loaded):
+            self.wanted = update.info.spec
+            return
+        self.wanted = self.info.spec if self.info is not None else self.wanted
+        stays = f" {self.info.spec.name} stays." if self.info is not None else ""
+        if isinstance(update, LoadFailed):
+            message = update.message.rstrip(".")
+            self.tell(f"{name} could not be loaded: {message}.{stays}", True)
+        else:
+            self.tell(f"{name} was not loaded.{stays}", False)
