@@ -7,7 +7,8 @@ model's without colour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Offset, Size
+from textual.geometry import Offset, Region, Size, Spacing
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -30,6 +31,9 @@ __all__ = ["Manuscript", "Part"]
 BAR = "▎"
 CARET = "▌"
 UNFINISHED = "…"
+
+# Rows kept as drawn: a few windows full.
+KEPT_STRIPS = 400
 
 # Selection offsets of a cell left of the text: any x this small means "before the row's text".
 _MARGIN = -10_000
@@ -122,6 +126,7 @@ class Manuscript(ScrollView, can_focus=True):
         self._left = 0  # cells before the margin bar, to centre the column
         self._moving = False  # we scroll, not the reader
         self._rows_when_left = 0
+        self._thumb = (0, 0)  # place and size of the scroll bar's thumb, in eighths of a cell
         self._story.show(parts)
 
     # -- what it shows
@@ -209,7 +214,9 @@ class Manuscript(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """See whether the reader has left the end."""
-        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self.refresh()
+        self._update_bar()
         if not self._moving:
             self._set_following(new_value >= self.max_scroll_y)
         self._count_below()
@@ -234,11 +241,17 @@ class Manuscript(ScrollView, can_focus=True):
         self.lines_below = 0 if self.following else max(0, min(new, hidden))
 
     def _scroll_to_row(self, y: float) -> None:
-        self._moving = True
-        try:
+        with self._our_move():
             self.scroll_to(y=y, animate=False, immediate=True)
+
+    @contextmanager
+    def _our_move(self) -> Iterator[None]:
+        """Scrolling inside is not the reader's doing."""
+        before, self._moving = self._moving, True
+        try:
+            yield
         finally:
-            self._moving = False
+            self._moving = before
 
     def _top(self) -> int:
         """Offset of the first character in view."""
@@ -247,18 +260,29 @@ class Manuscript(ScrollView, can_focus=True):
 
     def _changed(self, first: int) -> None:
         """Rows from `first` on are new."""
-        for y in [y for y in self._strips if y >= first]:
-            del self._strips[y]
-        self._moving = True
-        try:
-            self.virtual_size = Size(0, self._story.row_count)
-        finally:
-            self._moving = False
-        self._rows_when_left = min(self._rows_when_left, self._story.row_count)
-        if self.following:
-            self._scroll_to_row(self.max_scroll_y)
+        rows = self._story.row_count
+        # Assigning `virtual_size` would lay out the whole screen for every new row; nothing but
+        # the scroll bar depends on it.
+        self.set_reactive(Manuscript.virtual_size, Size(0, rows))
+        self._rows_when_left = min(self._rows_when_left, rows)
+        self._scroll_to_row(self.max_scroll_y if self.following else self.scroll_y)
+        self._update_bar()
         self._redraw(first)
         self._count_below()
+
+    def _update_bar(self) -> None:
+        """Let the scroll bar follow, where it would look different: drawing it is half a frame."""
+        rows, height = self._story.row_count, self.size.height
+        thumb = (0, 0)
+        if rows > height:
+            eighths = height * 8
+            thumb = (round(eighths * self.scroll_y / rows), round(eighths * height / rows))
+        if thumb != self._thumb:
+            self._thumb = thumb
+            with self._our_move():
+                self._scroll_update(self.virtual_size)
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.position = self.scroll_y
 
     def _redraw(self, first: int) -> None:
         for y in [y for y in self._strips if y >= first]:
@@ -279,7 +303,7 @@ class Manuscript(ScrollView, can_focus=True):
             top = self._top()
             self._story.rewrap(text_width)
             if not self.following:
-                self.virtual_size = Size(0, self._story.row_count)
+                self.set_reactive(Manuscript.virtual_size, Size(0, self._story.row_count))
                 self._scroll_to_row(self._story.row_at(top))
         self._changed(0)
 
@@ -337,11 +361,31 @@ class Manuscript(ScrollView, can_focus=True):
         super().notify_style_update()
         self._strips.clear()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Draw rows of the window, without a border always the very same strips.
+
+        Textual caches in a strip what it cost to filter, cut and encode it, but its styles cache
+        makes new strips of every row at every scroll. Handing out our own saves most of a frame.
+        """
+        if self.styles.gutter != Spacing() or self.opacity < 1:
+            return super().render_lines(crop)
+        background = self.background_colors[1]
+        filters = self.get_line_filters()
+        strips = []
+        for y in crop.line_range:
+            strip = self.render_line(y)
+            for line_filter in filters:
+                strip = strip.apply_filter(line_filter, background)
+            strips.append(strip.crop(crop.x, crop.right))
+        return strips
+
     def render_line(self, y: int) -> Strip:
         """Draw one row of the window."""
         y += round(self.scroll_y)
         strip = self._strips.get(y)
         if strip is None or strip.cell_length != self.size.width:
+            if len(self._strips) > KEPT_STRIPS:
+                self._strips.clear()
             strip = self._strips[y] = self._draw(y)
         return strip
 
