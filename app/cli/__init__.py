@@ -15,9 +15,12 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    from fireside.app.cli.interrupts import WATCH
+    try:
+        from fireside.app.cli.interrupts import WATCH
 
-    WATCH.start()  # before anything that takes time
-    from fireside.app.cli.failures import guarded
+        WATCH.start()  # before anything that takes time
+        from fireside.app.cli.failures import guarded
 
-    return guarded(argv)
+        return guarded(argv)
+    except KeyboardInterrupt:  # where signals are still, or again, Python's
+        return 130

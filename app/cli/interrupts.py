@@ -68,12 +68,13 @@ class Watch:
         while data := os.read(reader, 1):
             action, self._action = self._action, None
             if action is None:
-                self._leave(data[0])
+                self.leave(data[0])
             self.caught = data[0]
             action()
         os.close(reader)
 
-    def _leave(self, number: int) -> NoReturn:
+    def leave(self, number: int) -> NoReturn:
+        """End the program now, as signal `number` asks."""
         if self.line_shown:
             with contextlib.suppress(OSError):
                 os.write(2, ERASE_LINE)

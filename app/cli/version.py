@@ -25,8 +25,16 @@ def version_text() -> str:
         except FiresideError as error:
             lines.append(f"kernels: {name}: {error.message}")
         else:
-            isa = getattr(kind, "isa", lambda: "")()
-            lines.append(f"kernels: {name}" + (f" ({isa})" if isa and isa != name else ""))
+            lines.append(f"kernels: {kind.name}{_isa(kind.name)}")
             break
     lines.append(f"python {platform.python_version()}, {platform.system()} {platform.machine()}")
     return "\n".join(lines)
+
+
+def _isa(kernels: str) -> str:
+    """An instruction set in brackets, " (avx2)" and the like, for kernels that have a choice."""
+    if kernels != "native":
+        return ""
+    from fireside.engine.executors.native_library import choose_isa
+
+    return f" ({choose_isa()[0]})"
