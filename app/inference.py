@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 from fireside.app.updates import (
     Buffer,
+    Conversation,
     Done,
     Failed,
     LoadCancelled,
@@ -43,6 +44,7 @@ from fireside.engine import (
     Session,
     Statistics,
     Token,
+    chat,
     load,
 )
 
@@ -314,13 +316,16 @@ class Inference:
             log.error("no new session: %s", describe(error))
 
     def _generate(self, job: int, request: Request, session: Session, memory: _Memory) -> Done:
-        prompt = request.prompt(session.model) if callable(request.prompt) else request.prompt
+        prompt, stop = request.prompt, request.stop
+        if isinstance(prompt, Conversation):
+            template = chat.guess(session.model.checkpoint.metadata)
+            prompt, stop = template.render(prompt.messages), (*template.stops, *stop)
         ids = memory.ids(prompt) if isinstance(prompt, str) else list(prompt)
         events = session.generate(
             ids,
             request.sampling,
             max_tokens=request.max_tokens,
-            stop=request.stop,
+            stop=stop,
             alternatives=request.alternatives,
             overflow=request.overflow,
         )

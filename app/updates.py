@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fireside.engine import FinishReason, Model, Overflow, Quant, Sampling, Statistics, Token
-
-Prompt = str | Sequence[int] | Callable[[Model], str | Sequence[int]]
-"""Text, ids with their BOS, or what makes one of the two for the model in use."""
-
+from fireside.engine import FinishReason, Overflow, Quant, Sampling, Statistics, Token
+from fireside.engine.chat import Message
 
 # -- what is asked ------------------------------------------------------------------------------
 
@@ -31,6 +28,17 @@ class ModelSpec:
     def name(self) -> str:
         """What to call it before it is loaded."""
         return self.path.stem
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said so far; the model in use knows how it wants to be asked for the next turn."""
+
+    messages: tuple[Message, ...]
+
+
+Prompt = str | Sequence[int] | Conversation
+"""Text, ids with their BOS, or a conversation whose next turn is the model's."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from fireside.app.inference import Inference, describe
 from fireside.app.library import Library, LibraryError
 from fireside.app.settings import Paths, Settings
 from fireside.app.tui import themes
-from fireside.app.tui.chat import chat_prompt
 from fireside.app.tui.keeper import Keeper
 from fireside.app.tui.messages import SettingsChanged, Told
 from fireside.app.tui.palette import DeskCommands
@@ -63,7 +62,7 @@ class FiresideApp(App[None]):
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
-        self.desk = Desk.make(settings, self.keeper, self.inference, chat_prompt, assets.openings())
+        self.desk = Desk.make(settings, self.keeper, self.inference, assets.openings())
 
     def _open_library(self) -> Library:
         """The user's library; where it cannot be opened, one that lasts until the end."""

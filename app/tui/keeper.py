@@ -177,6 +177,11 @@ class Keeper:
             return 1, max(len(ids), 1)
         return ids.index(last.id) + 1, len(ids)
 
+    @property
+    def redoable(self) -> bool:
+        """Whether there is a step to take again."""
+        return self.story_id is not None and self.library.can_redo(self.story_id)
+
     def turn(self, step: int) -> bool:
         """Put the next (or with -1 the previous) sibling in the place of the last part."""
         self._settle()

@@ -26,6 +26,7 @@ class Opening(Vertical):
         #question { text-style: bold; color: $primary; height: auto; margin: 0 0 1 0; }
         #lines {
             height: auto; max-height: 1fr; padding: 0; border: none; background: transparent;
+            scrollbar-size-vertical: 1;
             &:focus { border: none; background-tint: transparent; }
         }
         #hint { color: $text-muted; height: auto; margin: 1 0 0 0; }

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Select, Static
+from textual.widgets import Static
 
 from fireside.app.settings import Settings
 from fireside.app.tui.presets import PRESETS, applied, matching
@@ -99,9 +99,6 @@ class Panel(VerticalScroll, can_focus=False):
             border-title-color: $text-muted; border-title-style: none;
             &:focus-within { border: round $border; }
         }
-        Select { height: 1; width: 1fr; }
-        SelectCurrent { background: transparent; padding: 0; }
-        Select:focus > SelectCurrent { background: transparent; text-style: bold reverse; }
     }
     """
 
@@ -152,12 +149,13 @@ class Panel(VerticalScroll, can_focus=False):
         with Vertical(id="sampling-box") as box:
             box.border_title = "Sampling"
             preset = matching(self._sampling)
-            yield Select(
-                [(OWN, OWN), *((p.name, p.name) for p in PRESETS)],
-                value=preset.name if preset else OWN,
-                allow_blank=False,
-                compact=True,
+            yield Choice(
+                [*((p.name, p.name) for p in PRESETS), (OWN, OWN)],
+                preset.name if preset else OWN,
+                label="Preset",
+                label_width=LABEL,
                 id="preset",
+                tooltip="arrows to look, enter to choose",
             )
             for stage in STAGES:
                 yield self._slider(stage)
@@ -279,10 +277,10 @@ class Panel(VerticalScroll, can_focus=False):
         self._sampling = replace(self._sampling, seed=event.seed)
         self.post_message(self.Changed({"seed": event.seed}))
 
-    @on(Select.Changed, "#preset")
-    def _preset_chosen(self, event: Select.Changed) -> None:
+    @on(Choice.Changed, "#preset")
+    def _preset_chosen(self, event: Choice.Changed) -> None:
         event.stop()
-        self.choose_preset(str(event.value))
+        self.choose_preset(event.value)
 
     def choose_preset(self, name: str) -> None:
         """Set all samplers."""
@@ -301,6 +299,6 @@ class Panel(VerticalScroll, can_focus=False):
 
     def _show_preset(self) -> None:
         preset = matching(self._sampling)
-        select = self.query_one("#preset", Select)
-        with select.prevent(Select.Changed):
-            select.value = preset.name if preset else OWN
+        choice = self.query_one("#preset", Choice)
+        with choice.prevent(Choice.Changed):
+            choice.value = preset.name if preset else OWN

@@ -5,15 +5,25 @@ It knows no screen: what is to be seen goes to a `Page`, which the desk is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fireside.app.library import Provenance
 from fireside.app.tui.joining import join
 from fireside.app.tui.keeper import Keeper, Leaf
-from fireside.app.updates import Done, Failed, Prefill, Prompt, Request, Slid, TextUpdate
+from fireside.app.updates import (
+    Conversation,
+    Done,
+    Failed,
+    Prefill,
+    Prompt,
+    Request,
+    Slid,
+    TextUpdate,
+)
 from fireside.engine import Sampling
+from fireside.engine.chat import Message
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,6 @@ class Page(Protocol):
         ...
 
 
-ChatPrompt = Callable[[list[Leaf]], Prompt]
 Generation = Prefill | TextUpdate | Slid | Done | Failed
 
 
@@ -77,10 +86,9 @@ class Scribe:
 
     page: Page  # given once there is one
 
-    def __init__(self, writer: Writer, keeper: Keeper, chat: ChatPrompt) -> None:
+    def __init__(self, writer: Writer, keeper: Keeper) -> None:
         self.writer = writer
         self.keeper = keeper
-        self.chat = chat
         self.job = 0  # the generation that runs, 0 = none
         self._wish = Wish(Sampling())
         self._leaf: Leaf | None = None  # the part it writes; None before its first word
@@ -145,7 +153,7 @@ class Scribe:
         self._wish, self._leaf, self._slid = wish, None, False
         prompt: Prompt
         if self.keeper.mode == "chat":
-            prompt = self.chat(list(leaves))
+            prompt = conversation(leaves)
         else:
             prompt = "".join(leaf.text for leaf in leaves)
         self.job = self.writer.generate(
@@ -216,3 +224,15 @@ class Scribe:
             tokens=statistics.decode_tokens,
             tok_s=round(statistics.decode_tok_s, 1),
         )
+
+
+def conversation(leaves: Sequence[Leaf]) -> Conversation:
+    """The parts of a chat as turns; what one author said in several parts is one turn."""
+    messages: list[Message] = []
+    for leaf in leaves:
+        text = leaf.text.strip()
+        role: Literal["user", "assistant"] = "user" if leaf.author == "writer" else "assistant"
+        if messages and messages[-1].role == role:
+            text = f"{messages.pop().content}\n{text}"
+        messages.append(Message(role, text))
+    return Conversation(tuple(messages))

@@ -18,7 +18,7 @@ from fireside.app.tui.opening import Opening
 from fireside.app.tui.pace import Pace
 from fireside.app.tui.panel import Panel
 from fireside.app.tui.screens.desk_actions import DeskActions
-from fireside.app.tui.scribe import ChatPrompt, Scribe
+from fireside.app.tui.scribe import Scribe
 from fireside.app.tui.switching import Switching
 from fireside.app.tui.widgets.header import StoryHeader
 from fireside.app.tui.widgets.manuscript import Manuscript, Part
@@ -74,17 +74,10 @@ class Desk(DeskActions):
         self._versions_due = True
 
     @classmethod
-    def make(
-        cls,
-        settings: Settings,
-        keeper: Keeper,
-        inference: Any,
-        chat: ChatPrompt,
-        openings: list[str],
-    ) -> Desk:
+    def make(cls, settings: Settings, keeper: Keeper, inference: Any, openings: list[str]) -> Desk:
         """A desk with its helpers, which speak to it and it to them."""
         switching = Switching(inference, lambda message, error: desk.tell(message, error))
-        scribe = Scribe(inference, keeper, chat)
+        scribe = Scribe(inference, keeper)
         desk = cls(settings, keeper, switching, scribe, openings)
         scribe.page = desk
         return desk
@@ -218,6 +211,7 @@ class Desk(DeskActions):
 
     def _show_versions(self) -> None:
         self.version, self.versions = self.keeper.siblings()
+        self.redoable = self.keeper.redoable
         shown = f"version {self.version}/{self.versions}" if self.versions > 1 else None
         self.query_one("#line-box").border_subtitle = shown
         self.refresh_keys()

@@ -41,6 +41,7 @@ class DeskActions(Screen[None]):
     panel: Panel
     version = 1
     versions = 1
+    redoable = False
 
     def lay_out(self) -> None:
         """Show the page as the keeper has it."""
@@ -76,6 +77,8 @@ class DeskActions(Screen[None]):
             return writing or self.switching.loading
         if action in ("again", "edit_last", "rename", "export", "undo"):
             return bool(leaves)
+        if action == "redo":
+            return self.redoable
         if action.startswith("sibling"):
             return self.versions > 1 and not writing
         return True
