@@ -24,10 +24,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-WORDS = (
-    "once upon a time there was little dragon who could not roar every morning he tried and only "
-    "smoke came out the mouse asked can you help me find my mother said thought big grey cloud rose"
-).split()
+TEXT = """once upon a time there was little dragon who could not roar every morning he tried and only
+smoke came out the mouse asked can you help me find my mother said thought big grey cloud rose"""
+WORDS = TEXT.split()
 
 
 def words(count: int, seed: int) -> list[str]:
@@ -52,7 +51,7 @@ def child(options: argparse.Namespace) -> None:
     from fireside.app.tui.widgets.slider import Slider
 
     class Bench(App[None]):
-        CSS = "#panel { width: 40; }"
+        CSS = "#panel { width: 40; } Manuscript { padding: 1 0 0 0; }"
 
         def compose(self) -> ComposeResult:
             with Horizontal():
@@ -153,7 +152,7 @@ def main() -> None:
         environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         with subprocess.Popen(
             command, stdin=follower, stdout=follower, stderr=follower, env=environment
-        ) as process:
+        ):
             os.close(follower)
             drawn = 0
             last = b""

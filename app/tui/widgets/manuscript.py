@@ -12,43 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rich.cells import cell_len, set_cell_size
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
-from textual.geometry import Offset, Region, Size, Spacing
+from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from fireside.app.tui.widgets.story_text import Part, Row, StoryText
-from fireside.app.tui.widgets.wrapping import KINDS
+from fireside.app.tui.widgets.page_row import BAR_CELLS, Ink, RowPainter, label_cells
+from fireside.app.tui.widgets.story_text import Part, StoryText
 
 __all__ = ["Manuscript", "Part"]
 
-BAR = "▎"
-CARET = "▌"
-UNFINISHED = "…"
+INKS = ("writer", "bar", "label", "quiet", "caret")
 
 # Rows kept as drawn: a few windows full.
 KEPT_STRIPS = 400
-
-# Selection offsets of a cell left of the text: any x this small means "before the row's text".
-_MARGIN = -10_000
 
 
 class Manuscript(ScrollView, can_focus=True):
     """The story as a page that follows its end only while the reader is there."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "manuscript--writer",
-        "manuscript--bar",
-        "manuscript--label",
-        "manuscript--quiet",
-        "manuscript--caret",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"manuscript--{name}" for name in INKS}
 
     DEFAULT_CSS = """
     Manuscript {
@@ -123,6 +109,7 @@ class Manuscript(ScrollView, can_focus=True):
         self._chat = layout == "chat"
         self._story = StoryText(measure, separate=self._chat)
         self._strips: dict[int, Strip] = {}
+        self._painter: RowPainter | None = None
         self._left = 0  # cells before the margin bar, to centre the column
         self._moving = False  # we scroll, not the reader
         self._rows_when_left = 0
@@ -153,13 +140,14 @@ class Manuscript(ScrollView, can_focus=True):
             self._chat = layout == "chat"
             self._story = StoryText(self._story.width, separate=self._chat)
             self._story.show(parts)
-            self._fit(self.size.width)
+            if self.is_mounted:
+                self._fit(self.size.width)
 
     def show(self, parts: Sequence[Part]) -> None:
         """Show these parts; the reader keeps the place if it stands in the common beginning."""
         top = self._top()
         changed = self._story.show(parts)
-        if self.text_selection is not None:
+        if self.is_mounted and self.text_selection is not None:
             self.screen.clear_selection()
         if not self.following and changed <= self._story.row_at(top):
             self._set_following(True)
@@ -192,7 +180,7 @@ class Manuscript(ScrollView, can_focus=True):
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Draw the selection."""
-        self._strips.clear()
+        self._forget_drawn()
         self.refresh()
 
     def _selected(self, selection: Selection) -> str:
@@ -227,6 +215,7 @@ class Manuscript(ScrollView, can_focus=True):
 
     def watch_streaming(self) -> None:
         """Draw or take away the caret."""
+        self._painter = None
         self._redraw(self._story.row_count - 1)
 
     def _set_following(self, following: bool) -> None:
@@ -260,6 +249,8 @@ class Manuscript(ScrollView, can_focus=True):
 
     def _changed(self, first: int) -> None:
         """Rows from `first` on are new."""
+        if not self.is_mounted:
+            return  # the first resize will see to everything
         rows = self._story.row_count
         # Assigning `virtual_size` would lay out the whole screen for every new row; nothing but
         # the scroll bar depends on it.
@@ -296,6 +287,7 @@ class Manuscript(ScrollView, can_focus=True):
         self._fit(event.size.width)
 
     def _fit(self, width: int) -> None:
+        self._forget_drawn()
         gutter = self._gutter
         text_width = max(2, min(self.measure, width - gutter - 1))
         self._left = max(0, (width - text_width - gutter - 1) // 2)
@@ -310,7 +302,7 @@ class Manuscript(ScrollView, can_focus=True):
     @property
     def _gutter(self) -> int:
         """Cells of the margin: the bar, or the longer of two names in a chat."""
-        return 2 + (max(len(label) for label in self.labels) + 1 if self._chat else 0)
+        return BAR_CELLS + (label_cells(self.labels) if self._chat else 0)
 
     # -- keys and mouse
 
@@ -359,7 +351,7 @@ class Manuscript(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         """Forget strips drawn in the old theme."""
         super().notify_style_update()
-        self._strips.clear()
+        self._forget_drawn()
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Draw rows of the window, without a border always the very same strips.
@@ -367,111 +359,51 @@ class Manuscript(ScrollView, can_focus=True):
         Textual caches in a strip what it cost to filter, cut and encode it, but its styles cache
         makes new strips of every row at every scroll. Handing out our own saves most of a frame.
         """
-        if self.styles.gutter != Spacing() or self.opacity < 1:
+        gutter, padding = self.styles.gutter, self.styles.padding
+        if gutter != padding or padding.width or self.opacity < 1:
             return super().render_lines(crop)
         background = self.background_colors[1]
         filters = self.get_line_filters()
         strips = []
         for y in crop.line_range:
-            strip = self.render_line(y)
+            strip = self.render_line(y - padding.top)
             for line_filter in filters:
                 strip = strip.apply_filter(line_filter, background)
             strips.append(strip.crop(crop.x, crop.right))
         return strips
 
     def render_line(self, y: int) -> Strip:
-        """Draw one row of the window."""
+        """Draw one row of the window, or of the padding above and below it."""
+        if not 0 <= y < self.size.height:
+            return Strip.blank(self.size.width, self.rich_style)
         y += round(self.scroll_y)
         strip = self._strips.get(y)
         if strip is None or strip.cell_length != self.size.width:
             if len(self._strips) > KEPT_STRIPS:
                 self._strips.clear()
-            strip = self._strips[y] = self._draw(y)
+            strip = self._strips[y] = self._painter_now().draw(y)
         return strip
 
-    def _draw(self, y: int) -> Strip:
-        base = self.rich_style
-        width = self.size.width
-        if y >= self._story.row_count:
-            return Strip([Segment(" " * width, base + _at(0, y))], width)
-        row = self._story.row(y)
-        pieces = self._pieces(row)
-        margin = base + _at(_MARGIN, y)
-        segments = [Segment(" " * self._left, margin)]
-        segments.extend(Segment(text, margin + style) for text, style in self._margin(y, row))
-        x = 0
-        for text, style in pieces:
-            segments.append(Segment(text, base + style + _at(x, y)))
-            x += len(text)
-        if y == self._story.row_count - 1:
-            segments.extend(Segment(text, base + style) for text, style in self._ending())
-        used = sum(segment.cell_length for segment in segments)
-        segments.append(Segment(" " * max(0, width - used), base + _at(x, y)))
-        return Strip(segments).adjust_cell_length(width, base)
+    def _painter_now(self) -> RowPainter:
+        """What draws rows in the present styles, selection and size."""
+        if self._painter is None:
+            style, selection = self.get_component_rich_style, self.text_selection
+            self._painter = RowPainter(
+                self._story,
+                Ink(
+                    base=self.rich_style,
+                    selection=self.screen.get_component_rich_style("screen--selection"),
+                    **{name: style(f"manuscript--{name}", partial=True) for name in INKS},
+                ),
+                width=self.size.width,
+                left=self._left,
+                labels=self.labels if self._chat else None,
+                selected=None if selection is None else self._selected_range(selection),
+                streaming=self.streaming,
+            )
+        return self._painter
 
-    def _margin(self, y: int, row: Row) -> list[tuple[str, Style]]:
-        """Name of the speaker (in a chat) and the bar beside the writer's words."""
-        pieces = []
-        if self._chat:
-            part = self._story.begins_at(y)
-            label = "" if part is None else self.labels[part.author == "model"]
-            style = self.get_component_rich_style("manuscript--label", partial=True)
-            pieces.append((set_cell_size(label, self._gutter - 2), style))
-        written = any(
-            part.author == "writer" and row.text[start - row.start : end - row.start].strip()
-            for start, end, part in self._story.spans(row.start, row.end)
-        )
-        style = self.get_component_rich_style("manuscript--bar", partial=True)
-        pieces.append(((BAR if written else " ") + " ", style))
-        return pieces
-
-    def _pieces(self, row: Row) -> list[tuple[str, Style]]:
-        """Cut the text of a row where its style changes, never inside a grapheme."""
-        width = self._story.width
-        text = row.text
-        if cell_len(text) > width:  # spaces that hang over the edge
-            text = set_cell_size(text.rstrip(" "), width)
-        cuts: list[tuple[int, Style]] = []
-        for start, _, part in self._story.spans(row.start, row.end):
-            name = "manuscript--writer" if part.author == "writer" else None
-            style = self.get_component_rich_style(name, partial=True) if name else Style.null()
-            cuts.append((self._snap(text, start - row.start), style))
-        pieces = []
-        for index, (start, style) in enumerate(cuts):
-            end = cuts[index + 1][0] if index + 1 < len(cuts) else len(text)
-            pieces.extend(self._mark_selected(text, row, start, end, style))
-        return pieces
-
-    def _mark_selected(
-        self, text: str, row: Row, start: int, end: int, style: Style
-    ) -> list[tuple[str, Style]]:
-        selection = self.text_selection
-        if selection is None:
-            return [(text[start:end], style)]
-        first, last = (offset - row.start for offset in self._selected_range(selection))
-        first = min(max(self._snap(text, first), start), end)
-        last = max(min(self._snap(text, last), end), first)
-        chosen = style + self.screen.get_component_rich_style("screen--selection")
-        return [(text[start:first], style), (text[first:last], chosen), (text[last:end], style)]
-
-    @staticmethod
-    def _snap(text: str, index: int) -> int:
-        """The nearest border of a grapheme at or after `index`."""
-        index = min(max(0, index), len(text))
-        while 0 < index < len(text) and not text[index].isascii() and KINDS[text[index]].joins:
-            index += 1
-        return index
-
-    def _ending(self) -> list[tuple[str, Style]]:
-        """What stands after the last word."""
-        if self.streaming:
-            return [(CARET, self.get_component_rich_style("manuscript--caret", partial=True))]
-        last = self._story.last_part
-        if last is not None and last.unfinished:
-            return [(UNFINISHED, self.get_component_rich_style("manuscript--quiet", partial=True))]
-        return []
-
-
-def _at(x: int, y: int) -> Style:
-    """Meta data by which the screen's mouse selection finds the place in the text."""
-    return Style.from_meta({"offset": (x, y)})
+    def _forget_drawn(self) -> None:
+        """Everything looks different: styles, selection or size changed."""
+        self._painter = None
+        self._strips.clear()

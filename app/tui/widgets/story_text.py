@@ -238,5 +238,7 @@ class StoryText:
         del self._paragraphs[index + 1 :]
         paragraph = self._paragraphs[index]
         paragraph.text = paragraph.text[: offset - paragraph.start]
-        paragraph.rows = wrap(paragraph.text, self.width)
-        return paragraph.first_row
+        # A word cut short may fit at the end of the row before its own.
+        row = max(0, bisect_right(paragraph.rows, len(paragraph.text)) - 2)
+        paragraph.rows[row:] = wrap(paragraph.text, self.width, paragraph.rows[row])
+        return paragraph.first_row + row

@@ -91,6 +91,13 @@ class _Kinds(dict[str, _Kind]):
 KINDS = _Kinds()
 
 
+def joins_before(text: str, index: int) -> bool:
+    """Whether the character at `index` > 0 belongs to the grapheme before it (flags apart)."""
+    if text[index] == " " or text[index - 1] == " ":
+        return False
+    return KINDS[text[index]].joins or text[index - 1] == "\u200d"
+
+
 def graphemes(text: str, start: int = 0) -> list[tuple[int, int, int]]:
     """Return `(start, end, cells)` of each grapheme of `text[start:]`.
 
@@ -105,11 +112,8 @@ def graphemes(text: str, start: int = 0) -> list[tuple[int, int, int]]:
         end = index + 1
         if kind.regional and end < size and kinds[text[end]].regional:
             end += 1
-        while end < size and text[index] != " ":
-            if kinds[text[end]].joins or (text[end - 1] == "\u200d" and text[end] != " "):
-                end += 1
-            else:
-                break
+        while end < size and joins_before(text, end):
+            end += 1
         found.append((index, end, kind.width if end == index + 1 else cell_len(text[index:end])))
         index = end
     return found
