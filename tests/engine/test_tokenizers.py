@@ -1,0 +1,564 @@
+"""Ids are sentencepiece's and llama.cpp's; text comes back whole, a character at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import random
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fireside.engine.checkpoints.types import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    Vocabulary,
+)
+from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.tokenizers import from_vocabulary, read_vocabulary
+from fireside.engine.tokenizers.detokenizer import Detokenizer
+from fireside.engine.tokenizers.spm import SpmTokenizer
+from tests.model_files import small_vocabulary, tokenizer_bin
+from tests.shared import SHARED, needs_shared
+
+FIXTURES = SHARED / "fixtures"
+TOK512 = "fixtures/stories260K/tok512.model"
+LLAMA2 = "fixtures/vocab/tokenizer.model"
+MODELS = [pytest.param(name, marks=needs_shared(name)) for name in (TOK512, LLAMA2)]
+
+AWKWARD = [
+    "",
+    " ",
+    "  ",
+    "   x   ",
+    " " * 100,
+    "a  b ",
+    "\t\ta\r\n\r\nb\n",
+    "\x00 NUL\x00s \x7f\x1b",
+    "e\u0301 a\u0308\u0323 cafe\u0301 café",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪",
+    "日本語のテキスト。漢字 かな",
+    "مرحبا بالعالم שלום",
+    "नमस्ते ทดสอบ 한국어",
+    "\ufeffbyte order mark \u00a0no-break\u2003em\u3000wide\u200bzero",
+    "\u2581 \u2581\u2581a\u2581b",
+    "\ufffd \U0010ffff \ue000",
+    "</s><s> <unk> <0x0A> <pad>",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" * 20,
+    "ab" * 500 + "é" * 500,
+    "“Once” — upon… a ‘time’",
+    "1234567890 3.14159 0x1F",
+]
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+SPACED = st.lists(
+    st.sampled_from(["once", "upon", "a", "time", " ", "  ", "\n", "é", "猫", "\u2581", "<s>"]),
+    max_size=20,
+).map("".join)
+
+
+@cache
+def tokenizer(name: str) -> SpmTokenizer:
+    return SpmTokenizer(read_vocabulary(SHARED / name))
+
+
+@cache
+def theirs(name: str) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(SHARED / name))
+
+
+def corpus(name: str, count: int) -> Iterator[str]:
+    with lzma.open(SHARED / "corpus" / name, "rt") as file:
+        for line in islice(file, count):
+            yield json.loads(line)["text"]
+
+
+def trained(
+    text: list[str], **options: Any
+) -> tuple[Vocabulary, sentencepiece.SentencePieceProcessor]:
+    """A small model of sentencepiece's own trainer: as we read it and as it does."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text),
+        model_writer=model,
+        **{
+            "model_type": "bpe",
+            "vocab_size": 340,
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "byte_fallback": True,
+            "character_coverage": 1.0,
+            "num_threads": 1,
+            "hard_vocab_limit": False,
+            "minloglevel": 2,
+        }
+        | options,
+    )
+    raw = model.getvalue()
+    return read_raw(raw), sentencepiece.SentencePieceProcessor(model_proto=raw)
+
+
+def read_raw(raw: bytes, vocab_size: int | None = None) -> Vocabulary:
+    """What `read_vocabulary` makes of a file with these bytes."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer"
+        path.write_bytes(raw)
+        return read_vocabulary(path, vocab_size)
+
+
+WORDS = "the cat sat on a warm mat once upon time there was a little house by the river"
+
+
+def some_text() -> list[str]:
+    """Made-up sentences, the same every time."""
+    rng = random.Random(4)
+    return [" ".join(rng.choices(WORDS.split(), k=9)).capitalize() + "." for _ in range(300)]
+
+
+# ---- the same ids as others
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_awkward_text_is_sentencepieces(name: str) -> None:
+    for text in AWKWARD:
+        assert tokenizer(name).encode(text, bos=False) == theirs(name).encode(text), repr(text)
+
+
+@needs_shared("corpus")
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("stories", "count"), [("tinystories-valid.jsonl.xz", 400), ("nursery-books.jsonl.xz", 100)]
+)
+def test_story_text_is_sentencepieces(name: str, stories: str, count: int) -> None:
+    for text in corpus(stories, count):
+        assert tokenizer(name).encode(text, bos=False) == theirs(name).encode(text)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(text=ANY_TEXT | SPACED)
+def test_any_text_is_sentencepieces(name: str, text: str) -> None:
+    assert tokenizer(name).encode(text, bos=False) == theirs(name).encode(text)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tokenizer_bin_holds_the_same_vocabulary(name: str) -> None:
+    model = read_vocabulary(SHARED / name)
+    path = (SHARED / name).with_suffix(".bin")
+    ours = read_vocabulary(path, len(model))
+    assert ours.pieces == model.pieces
+    assert np.array_equal(ours.scores, model.scores)
+    assert np.array_equal(ours.types, model.types)
+    assert (ours.bos_id, ours.eos_id, ours.unk_id) == (1, 2, 0)
+    with pytest.raises(CheckpointError, match="choose the tokenizer"):
+        read_vocabulary(path, len(model) + 1)
+
+
+@needs_shared("fixtures/vocab")
+def test_llama_cpps_own_cases() -> None:
+    path = FIXTURES / "vocab/ggml-vocab-llama-spm.gguf"
+    ours = from_vocabulary(read_vocabulary(path))
+    texts = path.with_name(path.name + ".inp").read_text("utf-8").split("\n__ggml_vocab_test__\n")
+    lines = path.with_name(path.name + ".out").read_text().splitlines()
+    assert len(texts) >= len(lines) > 40
+    for text, line in zip(texts, lines, strict=False):
+        assert ours.encode(text, bos=False) == [int(i) for i in line.split()], repr(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"add_dummy_prefix": False},
+        {"remove_extra_whitespaces": True},
+        {"byte_fallback": False},
+        {"split_by_whitespace": False, "vocab_size": 500},
+        {"user_defined_symbols": ["<cat>", "the", "▁on▁a", "<ca"]},
+        {"control_symbols": ["<turn>"], "bos_piece": "[BOS]", "eos_piece": "[EOS]"},
+        {"bos_id": -1, "unk_id": 1, "eos_id": 0},
+        {"pad_id": 3, "unk_piece": "[?]"},
+        {"allow_whitespace_only_pieces": True},
+    ],
+    ids=str,
+)
+def test_trained_models_are_read_as_sentencepiece_does(options: dict[str, object]) -> None:
+    vocabulary, sp = trained(some_text(), **options)
+    ours = SpmTokenizer(vocabulary)
+    n = len(vocabulary)
+    assert n == sp.vocab_size()
+    assert vocabulary.pieces == tuple(sp.id_to_piece(list(range(n))))
+    assert vocabulary.scores.tolist() == [sp.get_score(i) for i in range(n)]
+    ids = (vocabulary.bos_id, vocabulary.eos_id, vocabulary.unk_id)
+    assert ids == (sp.bos_id(), sp.eos_id(), sp.unk_id())
+    cases = ["the<cat>sat on a<cat><ca>t <turn>[BOS]", "on a on  a the the", "xyz猫猫 éé 猫"]
+    for text in (*AWKWARD, *some_text()[:30], *cases):
+        assert ours.encode(text, bos=False) == sp.encode(text), repr(text)
+        if "\u2581" not in text and UNKNOWN not in vocabulary.types[sp.encode(text)]:
+            assert ours.decode(sp.encode(text)) == sp.decode(sp.encode(text)), repr(text)
+
+
+def test_pieces_across_words_are_found() -> None:
+    vocabulary, sp = trained(some_text(), split_by_whitespace=False, vocab_size=500)
+    assert any("▁" in piece.lstrip("▁") for piece in vocabulary.pieces)
+    text = " ".join(some_text()[:50])
+    assert SpmTokenizer(vocabulary).encode(text, bos=False) == sp.encode(text)
+
+
+def test_unused_pieces_help_to_join_but_never_come_out() -> None:
+    vocabulary, _ = trained(some_text())
+    rng = random.Random(5)
+    raw = b""
+    for text, score, kind in zip(
+        vocabulary.pieces, vocabulary.scores.tolist(), vocabulary.types.tolist(), strict=True
+    ):
+        unused = kind == NORMAL and len(text) > 1 and rng.random() < 0.5
+        raw += piece(text, score, UNUSED if unused else kind)
+    raw += protobuf(2, protobuf(3, 2) + varints(35, 1)) + protobuf(3, protobuf(4, 0))
+    sp = sentencepiece.SentencePieceProcessor(model_proto=raw)
+    ours = SpmTokenizer(read_raw(raw))
+    assert np.count_nonzero(ours.vocabulary.types == UNUSED) > 20
+    for text in some_text()[:100]:
+        ids = sp.encode(text)
+        assert ours.encode(text, bos=False) == ids
+        assert UNUSED not in ours.vocabulary.types[ids]
+
+
+# ---- what the vocabulary says
+
+
+def test_bos_is_added_as_the_vocabulary_says() -> None:
+    vocabulary = small_vocabulary()
+    ours = SpmTokenizer(vocabulary)
+    assert ours.encode("") == [1]
+    assert ours.encode("", bos=False) == []
+    assert ours.encode("once")[0] == 1
+    without = SpmTokenizer(replace(vocabulary, add_bos=False))
+    assert without.encode("once") == ours.encode("once", bos=False)
+    assert without.encode("once", bos=True) == ours.encode("once")
+    none = SpmTokenizer(replace(vocabulary, bos_id=-1))
+    assert none.encode("", bos=True) == []
+
+
+def test_end_ids() -> None:
+    vocabulary = small_vocabulary()
+    assert SpmTokenizer(vocabulary).end_ids == {2}
+    assert SpmTokenizer(replace(vocabulary, end_ids=(7, 2))).end_ids == {2, 7}
+    assert SpmTokenizer(replace(vocabulary, eos_id=-1)).end_ids == set()
+
+
+def test_the_higher_score_is_joined_first_and_the_left_on_a_tie() -> None:
+    def ids(scores: dict[str, float], text: str) -> list[str]:
+        pieces = ("<unk>", "a", "b", *scores)
+        types = np.array([UNKNOWN] + [NORMAL] * (len(pieces) - 1), np.int32)
+        values = np.array([0, 0, 0, *scores.values()], np.float32)
+        vocabulary = Vocabulary(
+            "spm", pieces, values, types, -1, -1, 0, add_bos=False, add_space_prefix=False
+        )
+        return [pieces[i] for i in SpmTokenizer(vocabulary).encode(text)]
+
+    assert ids({"ab": -1, "ba": -2}, "bab") == ["b", "ab"]
+    assert ids({"ab": -2, "ba": -1}, "bab") == ["ba", "b"]
+    assert ids({"aa": -1}, "aaaaa") == ["aa", "aa", "a"]
+    assert ids({"aa": -1, "aaa": -2}, "aaaaa") == ["aa", "aaa"]
+    assert ids({"ab": 0, "abab": 0}, "ababab") == ["abab", "ab"]
+    assert ids({"ab": -1}, "xxabx") == ["<unk>", "ab", "<unk>"]
+
+
+def test_equal_pieces_are_found_as_the_first() -> None:
+    vocabulary = small_vocabulary()
+    doubled = replace(
+        vocabulary,
+        pieces=(*vocabulary.pieces, "▁once"),
+        scores=np.append(vocabulary.scores, np.float32(5)),
+        types=np.append(vocabulary.types, np.int32(NORMAL)),
+    )
+    assert SpmTokenizer(doubled).encode("once") == SpmTokenizer(vocabulary).encode("once")
+
+
+def test_control_and_byte_pieces_are_not_parsed_from_text() -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    for text in ("<s>", "</s>", "<0x0A>", "<unk>"):
+        ids = ours.encode(text, bos=False)
+        assert len(ids) > 2
+        assert ours.decode(ids) == text
+
+
+def test_lone_surrogates_count_as_the_replacement_character() -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    assert ours.encode("a\ud83d b\udc00") == ours.encode("a\ufffd b\ufffd")
+    assert ours.decode(ours.encode("\ud800")) == "\ufffd"
+
+
+def test_words_are_cached_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fireside.engine.tokenizers.spm.CACHED_WORDS", 10)
+    ours = SpmTokenizer(small_vocabulary())
+    text = " ".join(f"word{i}" for i in range(100)) + "x" * 1000
+    expected = ours.encode(text)
+    assert len(ours._cache) <= 10
+    assert ours.encode(text) == expected
+
+
+# ---- text comes back
+
+
+@given(
+    text=ANY_TEXT.filter(lambda text: "\u2581" not in text)
+    | SPACED.filter(lambda t: "\u2581" not in t)
+)
+@example(text=" ")
+@example(text="  two spaces")
+def test_text_comes_back(text: str) -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    assert ours.decode(ours.encode(text)) == text
+    assert ours.decode(ours.encode(text, bos=False)) == text
+    plain = SpmTokenizer(replace(small_vocabulary(), add_space_prefix=False))
+    assert plain.decode(plain.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_awkward_text_comes_back(name: str) -> None:
+    vocabulary = replace(read_vocabulary(SHARED / name), remove_extra_whitespaces=False)
+    ours = SpmTokenizer(vocabulary)
+    for text in AWKWARD:
+        ids = ours.encode(text)
+        if "\u2581" not in text:
+            assert ours.decode(ids) == text
+            assert ours.encode(ours.decode(ids)) == ids
+
+
+@needs_shared("corpus")
+@pytest.mark.parametrize("name", MODELS)
+def test_stories_and_ids_round_trip(name: str) -> None:
+    ours = tokenizer(name)
+    for text in corpus("tinystories-valid.jsonl.xz", 100):
+        ids = ours.encode(text)
+        assert ours.decode(ids) == text
+        assert ours.encode(ours.decode(ids)) == ids
+
+
+@given(text=ANY_TEXT, cuts=st.lists(st.integers(0, 60), max_size=5))
+def test_the_detokenizer_never_gives_half_a_character(text: str, cuts: list[int]) -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    ids = ours.encode(text)
+    detokenizer = Detokenizer(ours)
+    parts = [detokenizer.push(i) for i in ids]
+    for part in parts:
+        assert part.count("\ufffd") <= text.count("\ufffd")
+    assert detokenizer.flush() == ""
+    assert "".join(parts) == ours.decode(ids)
+    # begun anywhere in the middle it goes on with just the rest
+    for cut in cuts:
+        later = Detokenizer(ours, ids[:cut])
+        assert "".join(map(later.push, ids[cut:])) == "".join(parts[cut:])
+
+
+@given(
+    ids=st.lists(st.integers(0, len(small_vocabulary()) - 1), max_size=30), cut=st.integers(0, 30)
+)
+def test_any_ids_are_some_text(ids: list[int], cut: int) -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    detokenizer = Detokenizer(ours)
+    parts = [detokenizer.push(i) for i in ids]
+    assert "".join(parts) + detokenizer.flush() == ours.decode(ids)
+    later = Detokenizer(ours, ids[:cut])
+    assert "".join(map(later.push, ids[cut:])) == "".join(parts[cut:])
+
+
+def test_bytes_that_are_no_character() -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    cat = [3 + byte for byte in "猫".encode()]
+    assert ours.decode(cat) == "猫"
+    assert ours.decode(cat[:2]) == "\ufffd"
+    detokenizer = Detokenizer(ours)
+    assert [detokenizer.push(i) for i in (*cat[:2], 3 + ord("x"))] == ["", "", "\ufffdx"]
+    assert [detokenizer.push(i) for i in (3 + 0xFF, *cat)] == ["\ufffd", "", "", "猫"]
+    assert detokenizer.push(cat[0]) == ""
+    assert detokenizer.flush() == "\ufffd"
+    assert detokenizer.flush() == ""
+    assert Detokenizer(ours, cat[:2]).push(cat[2]) == "猫"
+
+
+def test_the_leading_space_is_left_out_at_the_beginning_only() -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    once = ours.encode("once", bos=False)
+    assert ours.decode(once) == "once"
+    assert ours.decode([1, *once]) == "once"
+    assert ours.decode(once + once) == "once once"
+    assert "".join(map(Detokenizer(ours, once).push, once)) == " once"
+    assert "".join(map(Detokenizer(ours, [1]).push, once)) == "once"
+    assert "".join(map(Detokenizer(ours, [*once, 1]).push, once)) == "once"
+
+
+def test_tokens_have_bytes() -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    assert [ours.token_bytes(i) for i in (0, 1, 2, 3 + 10)] == [" ⁇ ".encode(), b"", b"", b"\n"]
+    assert ours.token_bytes(ours.encode("once", bos=False)[0]) == b" once"
+    for wrong in (-1, len(ours.vocabulary)):
+        with pytest.raises(IndexError):
+            ours.token_bytes(wrong)
+
+
+# ---- files
+
+
+def test_tokenizer_bin_is_read(tmp_path: Path) -> None:
+    expected = small_vocabulary()
+    ours = read_raw(tokenizer_bin(expected), len(expected))
+    assert ours.pieces == expected.pieces
+    assert np.array_equal(ours.types, expected.types)
+    assert np.array_equal(ours.scores, expected.scores)
+    assert not ours.remove_extra_whitespaces
+
+
+def test_an_early_tokenizer_bin_has_bytes_as_characters() -> None:
+    expected = small_vocabulary()
+    data = struct.pack("<I", 10)
+    for i, piece in enumerate(expected.pieces):
+        text = chr(i - 3) if 3 <= i < 259 else piece
+        raw = text.replace("▁", " ").encode()
+        data += struct.pack("<fI", float(expected.scores[i]), len(raw)) + raw
+    ours = read_raw(data)
+    assert ours.pieces == expected.pieces
+    assert (ours.types[3:259] == BYTE).all()
+
+
+def protobuf(number: int, value: bytes | int) -> bytes:
+    """One field of a message, lengths below 128."""
+    if isinstance(value, int):
+        return (
+            bytes([number << 3 & 127]) + bytes([value]) if number < 16 else varints(number, value)
+        )
+    return bytes([number << 3 | 2]) + bytes([len(value)]) + value
+
+
+def varints(number: int, value: int) -> bytes:
+    return bytes([number << 3 & 127 | 128, number >> 4]) + bytes([value])
+
+
+def piece(text: str, score: float = 0.0, kind: int | None = None) -> bytes:
+    message = protobuf(1, text.encode()) + b"\x15" + struct.pack("<f", score)
+    return protobuf(1, message + (b"" if kind is None else protobuf(3, kind)))
+
+
+BPE_MODEL = protobuf(2, protobuf(3, 2))
+PIECES = piece("<unk>", 0, UNKNOWN) + piece("<s>", 0, CONTROL) + piece("</s>", 0, CONTROL)
+PIECES += piece("▁a", -1) + piece("b", -2, NORMAL) + piece("<c>", -3, USER_DEFINED)
+
+
+def test_a_model_with_defaults_only() -> None:
+    ours = read_raw(PIECES + BPE_MODEL)
+    assert ours.pieces == ("<unk>", "<s>", "</s>", "▁a", "b", "<c>")
+    assert ours.types.tolist() == [2, 3, 3, 1, 1, 4]
+    assert ours.scores.tolist() == [0, 0, 0, -1, -2, -3]
+    assert (ours.bos_id, ours.eos_id, ours.unk_id) == (1, 2, 0)
+    # what the format says where a file says nothing
+    assert (ours.add_space_prefix, ours.remove_extra_whitespaces) == (True, True)
+    assert SpmTokenizer(ours).encode("a<c>b", bos=False) == [3, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (PIECES, "of type unigram"),
+        (PIECES + protobuf(2, protobuf(3, 4)), "of type char"),
+        (PIECES + BPE_MODEL + protobuf(3, protobuf(2, b"xyz")), "rules to normalise"),
+        (PIECES + BPE_MODEL + protobuf(5, protobuf(2, b"xyz")), "rules to denormalise"),
+        (PIECES + BPE_MODEL + protobuf(3, protobuf(5, 0)), "not escaped"),
+        (PIECES + BPE_MODEL + protobuf(2, varints(24, 1)), "suffixes"),
+    ],
+)
+def test_models_of_other_kinds_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        read_raw(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (PIECES[:-1] + BPE_MODEL, "piece 5"),
+        (PIECES + b"\x0a\x7f", "piece 6"),
+        (PIECES + b"\x0b\x00", "wire type 3"),
+        (PIECES + b"\x0a" + b"\xff" * 10, "no whole number"),
+        (PIECES + piece("x", float("nan")) + BPE_MODEL, "has score nan"),
+        (PIECES + piece("x", 0, 9) + BPE_MODEL, "type 9"),
+        (PIECES + piece("") + BPE_MODEL, "piece ''"),
+        (PIECES + protobuf(1, protobuf(1, b"\xff")) + BPE_MODEL, "piece 6 is not valid UTF-8"),
+        (PIECES + PIECES + BPE_MODEL, "2 of them unknown"),
+        (piece("<s>", 0, CONTROL) + BPE_MODEL, "0 of them unknown"),
+    ],
+)
+def test_damaged_models_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_raw(data)
+
+
+SMALL = tokenizer_bin(small_vocabulary())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"{\n}", "tokenizer.json"),
+        (b"Once upon a time", "not a tokenizer file"),
+        (bytes(64), "not a tokenizer file"),
+        (SMALL[:10], "not a tokenizer file"),
+        (SMALL[:-1], "piece 285 has score"),
+        (SMALL + b"1234", "ends within piece 286"),
+        (struct.pack("<Ifi", 5, 0.0, -1), "length -1"),
+        (struct.pack("<Ifi", 5, 0.0, 6) + bytes(6), "length 6"),
+        (struct.pack("<Ifi", 5, float("nan"), 1) + b"a", "score nan"),
+        (struct.pack("<Ifi", 5, 0.0, 2) + b"\xff\xfe" + struct.pack("<fi", 0, 0) * 3, "not UTF-8"),
+        (struct.pack("<Ifi", 5, 0.0, 1) + b"a", "1 pieces, expected at least"),
+    ],
+)
+def test_damaged_tokenizer_bins_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_raw(data)
+
+
+def test_places_without_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_vocabulary(tmp_path / "tokenizer.bin")
+    with pytest.raises(CheckpointError, match="a folder"):
+        read_vocabulary(tmp_path)
+    path = tmp_path / "empty.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    with pytest.raises(CheckpointError, match="holds no tokenizer"):
+        read_vocabulary(path)
+
+
+def test_a_giant_is_not_read_as_a_tokenizer(tmp_path: Path) -> None:
+    for beginning in (SMALL[:64], PIECES):
+        path = tmp_path / "giant"
+        with path.open("wb") as file:
+            file.write(beginning)
+            file.truncate(1 << 40)  # a sparse file: it takes no room
+        start = time.perf_counter()
+        with pytest.raises(CheckpointError, match="expected at most"):
+            read_vocabulary(path)
+        assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("text", ["ab" * 30_000, "猫" * 20_000, " " * 60_000, "a b" * 20_000])
+def test_long_runs_take_no_long_time(text: str) -> None:
+    ours = SpmTokenizer(small_vocabulary())
+    start = time.perf_counter()
+    assert ours.decode(ours.encode(text)) == text
+    assert time.perf_counter() - start < 3
