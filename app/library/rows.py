@@ -17,6 +17,7 @@ PASSAGE = (
     "finish_reason, tokens, tok_s, text"
 )
 _INT64 = 1 << 63
+_SEED_BITS = 4096
 
 
 def story_of(row: tuple[Any, ...]) -> Story:
@@ -56,7 +57,7 @@ def provenance_row(provenance: Provenance | None) -> tuple[Any, ...]:
         clean(provenance.kernels),
         clean(provenance.isa),
         _settings_text(provenance.sampling),
-        None if provenance.seed is None else str(provenance.seed),
+        _seed_text(provenance.seed),
         None if provenance.finish_reason is None else clean(provenance.finish_reason),
         tokens if tokens is not None and -_INT64 <= tokens < _INT64 else None,
         tok_s if tok_s is not None and math.isfinite(tok_s) else None,
@@ -96,6 +97,11 @@ def _settings(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return settings if isinstance(settings, dict) else {}
+
+
+def _seed_text(seed: int | None) -> str | None:
+    # Python refuses to spell out numbers of thousands of digits.
+    return None if seed is None or seed.bit_length() > _SEED_BITS else str(seed)
 
 
 def _seed(text: str | None) -> int | None:

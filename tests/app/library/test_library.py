@@ -6,6 +6,7 @@ import dataclasses
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -331,11 +332,12 @@ def test_odd_provenance_never_stops_a_story(library: Library) -> None:
         Provenance(sampling={"x": float("nan")}, tok_s=float("inf"), seed=-(2**200)),
         Provenance(sampling={"x": Path("p"), "y": {1, 2}}, tokens=2**80, tok_s=float("nan")),
         Provenance(sampling=loop),
+        Provenance(seed=10**9999),
     ]
     for provenance in odd:
         passage = library.append(story.id, None, "model", "x", provenance)
         assert passage.provenance is not None
-        assert passage.provenance.seed == provenance.seed
+        assert passage.provenance.seed in (provenance.seed, None)
         assert passage.provenance.tok_s is None
         assert passage.provenance.tokens is None
 
@@ -353,7 +355,7 @@ def test_settings_handed_out_are_not_shared(library: Library) -> None:
 def test_what_is_not_there(library: Library) -> None:
     story, other = library.create(), library.create()
     mine = library.append(story.id, None, "writer", "x")
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: library.story(99),
         lambda: library.rename(99, "x"),
         lambda: library.delete(99),
@@ -387,7 +389,7 @@ def test_what_is_not_there(library: Library) -> None:
         with pytest.raises(LibraryError) as caught:
             call()
         assert isinstance(caught.value, FiresideError)
-        assert caught.value.message.endswith((".", "named."))
+        assert caught.value.message.endswith(".")
     assert library.passages(other.id) == []
     assert [p.id for p in library.passages(story.id)] == [mine.id]
     assert library.text(story.id) == "x"
@@ -460,8 +462,7 @@ def test_calls_are_quick(library: Library) -> None:
         head = library.append(story.id, head, "model", f"{number} He puffed. " * 30, WRITTEN).id
     assert head is not None
 
-    def median(call: object) -> float:
-        assert callable(call)
+    def median(call: Callable[[], object]) -> float:
         times = []
         for _ in range(21):
             start = time.perf_counter()
