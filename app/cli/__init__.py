@@ -18,9 +18,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from fireside.app.cli.interrupts import WATCH
 
+        _fill_streams()
         WATCH.start()  # before anything that takes time
         from fireside.app.cli.failures import guarded
 
         return guarded(argv)
     except KeyboardInterrupt:  # where signals are still, or again, Python's
         return 130
+
+
+def _fill_streams() -> None:
+    """Put nothing where stdin, stdout or stderr were closed, lest another file take their place."""
+    import os
+
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)

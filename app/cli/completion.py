@@ -7,8 +7,6 @@ from click.shell_completion import get_completion_class
 
 from fireside.app.cli.options import Sectioned
 
-VARIABLE = "_FIRESIDE_COMPLETE"
-
 
 @click.command("completion", cls=Sectioned)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -23,8 +21,10 @@ def completion(ctx: click.Context, shell: str) -> int:
       eval "$(fireside completion zsh)"                                       in ~/.zshrc
       fireside completion fish > ~/.config/fish/completions/fireside.fish     once
     """
+    from fireside.app.cli.root import COMPLETION_VARIABLE
+
     root = ctx.find_root().command
     kind = get_completion_class(shell)
     assert kind is not None  # click has all three
-    click.echo(kind(root, {}, "fireside", VARIABLE).source())
+    click.echo(kind(root, {}, "fireside", COMPLETION_VARIABLE).source())
     return 0

@@ -6,6 +6,7 @@ FIRESIDE_DEBUG=1 shows the traceback all the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -31,12 +32,11 @@ class CliError(Exception):
 def guarded(argv: Sequence[str] | None) -> int:
     """Run the `fireside` command with `argv`; the exit code, everything else told on stderr."""
     try:
-        from fireside.app.cli.root import fireside
-
-        args = None if argv is None else list(argv)
-        result = fireside.main(args=args, prog_name="fireside", standalone_mode=False)
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "stdout is closed")
+        code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return code
     except BrokenPipeError:
         _drop_stdout()  # the reader has had enough, which is no error
         return 0
@@ -52,6 +52,19 @@ def guarded(argv: Sequence[str] | None) -> int:
         if hint:
             say(f"fireside: hint: {' '.join(visible(hint).split())}")
         return code
+
+
+def _run(arguments: list[str]) -> int:
+    """What click's own main() does, but for its ideas of a closed pipe, which exits with 1."""
+    from fireside.app.cli.root import COMPLETION_VARIABLE, fireside
+
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(fireside, {}, "fireside", COMPLETION_VARIABLE, instruction)
+    with fireside.make_context("fireside", arguments) as context:
+        result = fireside.invoke(context)
+    return result if isinstance(result, int) else 0
 
 
 def explain(error: Exception) -> tuple[str, str, int]:

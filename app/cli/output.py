@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 import time
@@ -31,10 +30,7 @@ class TextOut:
     """stdout as the page: UTF-8, out at once; the exact bytes unless it is a terminal."""
 
     def __init__(self) -> None:
-        try:
-            self._fd = sys.stdout.fileno()
-        except (AttributeError, ValueError, OSError):  # it was closed before we began
-            raise OSError(errno.EBADF, "stdout is closed") from None
+        self._fd = sys.stdout.fileno()
         self.is_terminal = os.isatty(self._fd)
         self._last = "\n"
 

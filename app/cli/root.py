@@ -22,6 +22,8 @@ COMMANDS = {  # name -> what it does; the module and the function in it bear the
     "completion": "Print a completion script for your shell.",
 }
 
+COMPLETION_VARIABLE = "_FIRESIDE_COMPLETE"
+
 
 class Root(Sectioned, click.Group):
     """A group that imports a command's module when the command is called."""
