@@ -63,7 +63,7 @@ class BuildNative(build_ext):
                 ext.extra_link_args += link_flags
                 break
         else:
-            print("fireside: no OpenMP here: the kernels will use one thread", file=sys.stderr)
+            sys.stderr.write("fireside: no OpenMP here: the kernels will use one thread\n")
         if self.compiles(AVXVNNI_TEST, [], []):
             ext.define_macros.append(("FS_HAVE_AVXVNNI", "1"))
         super().build_extension(ext)
@@ -76,10 +76,9 @@ class BuildNative(build_ext):
             if REQUIRED:
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            print(
+            sys.stderr.write(
                 f"fireside: the C kernels were not built ({reason});"
-                " Fireside will run on NumPy, more slowly",
-                file=sys.stderr,
+                " Fireside will run on NumPy, more slowly\n"
             )
 
     def copy_extensions_to_source(self) -> None:

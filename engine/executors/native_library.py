@@ -61,7 +61,8 @@ def pointer(array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...], ctype
     """A C pointer to the data of `array`, which must be C-contiguous and exactly as stated."""
     if array.dtype != np.dtype(dtype) or array.shape != shape or not array.flags.c_contiguous:
         raise RuntimeError(
-            f"expected a contiguous {np.dtype(dtype)} array {shape}, got {array.dtype} {array.shape}"
+            f"expected a contiguous {np.dtype(dtype)} array {shape},"
+            f" got {array.dtype} {array.shape}"
         )
     ffi, _, _ = load()
     return ffi.from_buffer(ctype, array) if array.size else ffi.NULL

@@ -69,6 +69,10 @@ class Lowering:
         self.buffers = {name: i for i, name in enumerate(self.plan.buffers)}
         for group, packed in self.groups.items():
             (self.vectors if packed.vector else self.matrices).append(group)
+        kinds = [type(op) for op in self.plan.ops]
+        logits = [s.buffer == self.plan.logits.buffer for op in self.plan.ops for s in writes(op)]
+        if kinds.count(SelectRows) != 1 or kinds.index(SelectRows) > logits.index(True):
+            raise RuntimeError("a plan selects rows once, before it writes its logits")
         i = 0
         while i < len(self.plan.ops):
             i += self._lower(i)

@@ -1,0 +1,118 @@
+"""The matmul kernels against NumPy that does the same arithmetic in the same order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fireside.engine.executors import native_library
+from tests.models import random_tensor
+from tests.native.steps import Floats, matmul
+
+BLOCK = 32
+SIZES = [(1, 16, 32), (1, 130, 96), (2, 33, 64), (5, 64, 32), (13, 100, 160), (40, 16, 288)]
+
+
+def fma(a: NDArray[np.float64], b: NDArray[np.float64], c: Floats) -> Floats:
+    """a * b + c, rounded once (but for the rarest ties: the sum is in double)."""
+    return (a * b + c).astype(np.float32)
+
+
+def emulate_float(weights: Floats, x: Floats) -> Floats:
+    acc = np.zeros((len(x), len(weights)), np.float32)
+    for k in range(weights.shape[1]):
+        acc = fma(x[:, k, None].astype(np.float64), weights[:, k].astype(np.float64), acc)
+    return acc
+
+
+def quantise(x: Floats) -> tuple[NDArray[np.int64], Floats]:
+    blocks = x.reshape(len(x), -1, BLOCK)
+    largest = np.abs(blocks).max(-1, keepdims=True)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 1e-30)
+    scale = np.where(largest > 1e-30, largest / np.float32(127), np.float32(0))
+    return np.rint(blocks * inverse).astype(np.int64), scale[..., 0]
+
+
+def emulate_blocks(q: NDArray[np.int64], d: Floats, x: Floats) -> Floats:
+    """q [rows, blocks, 32], d [rows, blocks]: whole sums of a block are exact integers."""
+    xq, xs = quantise(x)
+    acc = np.zeros((len(x), len(q)), np.float32)
+    for b in range(q.shape[1]):
+        total = xq[:, b] @ q[:, b].T
+        acc = fma(total.astype(np.float64), (d[:, b] * xs[:, b, None]).astype(np.float64), acc)
+    return acc
+
+
+def unpack_file(data: NDArray[np.uint8], rows: int, block: str) -> tuple[NDArray[np.int64], Floats]:
+    if block == "Q8_0":
+        raw = data.reshape(rows, -1, 34)
+        q = raw[..., 2:].view(np.int8).astype(np.int64)
+    else:
+        raw = data.reshape(rows, -1, 18)
+        nibbles = raw[..., 2:]
+        q = np.concatenate([nibbles & 15, nibbles >> 4], -1).astype(np.int64) - 8
+    return q, np.ascontiguousarray(raw[..., :2]).view(np.float16)[..., 0].astype(np.float32)
+
+
+def normal(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("n", "rows", "cols"), [*SIZES, (3, 17, 1), (7, 50, 36), (1, 67, 50)])
+@pytest.mark.parametrize("block", ["F32", "F16"])
+def test_floats(isa: str, block: str, n: int, rows: int, cols: int) -> None:
+    weights, x = normal(1, rows, cols), normal(2, n, cols)
+    stored = random_tensor("w", weights, block).to_float32()
+    y = matmul(weights, x, block, isa)
+    np.testing.assert_allclose(y, emulate_float(stored, x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "rows", "cols"), SIZES)
+@pytest.mark.parametrize("block", ["Q8_0", "Q4_0"])
+def test_blocks(isa: str, block: str, n: int, rows: int, cols: int) -> None:
+    weights, x = normal(1, rows, cols), normal(2, n, cols)
+    q, d = unpack_file(random_tensor("w", weights, block).data, rows, block)
+    y = matmul(weights, x, block, isa)
+    np.testing.assert_allclose(y, emulate_blocks(q, d, x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", ["Q8_0", "Q4_0"])
+def test_largest_sums_do_not_saturate(isa: str, block: str) -> None:
+    weights = np.ones((32, 64), np.float32) * np.where(np.arange(32) % 2, 1, -1)[:, None]
+    x = np.repeat(np.array([[1.0], [-1.0], [1.0]], np.float32), 64, 1)
+    y = matmul(weights.astype(np.float32), x, block, isa)
+    stored = random_tensor("w", weights.astype(np.float32), block).to_float32()
+    np.testing.assert_allclose(y, x @ stored.T, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    rows=st.integers(1, 90),
+    cols=st.integers(1, 80),
+    block=st.sampled_from(["F32", "F16", "Q8_0", "Q4_0"]),
+    seed=st.integers(0, 2**31),
+)
+def test_every_instruction_set_gives_the_same_bits(
+    n: int, rows: int, cols: int, block: str, seed: int
+) -> None:
+    cols = cols if block.startswith("F") else -(-cols // BLOCK) * BLOCK
+    weights, x = normal(seed, rows, cols), normal(seed + 1, n, cols)
+    results = {
+        name: matmul(weights, x, block, name).tobytes()
+        for name in native_library.instruction_sets()
+    }
+    assert len(set(results.values())) == 1, results.keys()
+
+
+def test_extreme_activations(isa: str) -> None:
+    """Zeros, the smallest and the largest floats: no surprise and the same on every machine."""
+    x = np.zeros((4, 64), np.float32)
+    x[1], x[2, ::2], x[3] = 1e-38, 1e37, np.geomspace(1e-30, 1, 64)
+    weights = normal(5, 40, 64)
+    q, d = unpack_file(random_tensor("w", weights, "Q8_0").data, 40, "Q8_0")
+    y = matmul(weights, x, "Q8_0", isa)
+    np.testing.assert_allclose(y, emulate_blocks(q, d, x), rtol=1e-6, atol=1e-30)

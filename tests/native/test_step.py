@@ -1,0 +1,143 @@
+"""A whole step: the same bits however the work is cut, and the reference's numbers."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fireside.engine import reference
+from fireside.engine.executors import Aborted, Quant, native_library
+from fireside.engine.executors.native import NativeExecutor
+from tests.models import SHAPES, random_checkpoint
+from tests.native.steps import Floats, llama
+
+N = 64
+KINDS: list[tuple[Quant, str]] = [("none", "F32"), ("none", "F16"), ("q8", "F32"), ("q4", "F32")]
+
+
+def tokens_for(vocab: int, n: int = N) -> np.ndarray:
+    return np.random.default_rng(9).integers(0, vocab, n).astype(np.int32)
+
+
+def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats:
+    cache = executor.new_cache(len(tokens))
+    parts = [
+        executor.step(cache, tokens[i : i + size], i, "all") for i in range(0, len(tokens), size)
+    ]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_agrees_with_the_reference(isa: str, shape: str, tied: bool) -> None:
+    config = SHAPES[shape]
+    checkpoint = random_checkpoint(config, 1, tied=tied)
+    tokens = tokens_for(config.vocab_size)
+    expected = reference.forward(config, reference.weights(checkpoint), tokens.tolist())
+    logits = in_pieces(llama(checkpoint, isa=isa), tokens, N)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("quant", "block"), KINDS)
+def test_same_bits_however_it_is_cut(shape: str, quant: Quant, block: str) -> None:
+    config = SHAPES[shape]
+    checkpoint = random_checkpoint(config, 2, block, tied=shape != "odd")
+    tokens = tokens_for(config.vocab_size)
+    expected = None
+    for isa in native_library.instruction_sets():
+        for threads in (1, 2, 3, 4):
+            executor = llama(checkpoint, quant, isa, threads)
+            for size in (N, 7, 1):
+                logits = in_pieces(executor, tokens, size)
+                expected = logits if expected is None else expected
+                assert logits.tobytes() == expected.tobytes(), (isa, threads, size)
+
+
+def test_many_rows_go_through_in_chunks() -> None:
+    config = SHAPES["plain"]
+    tokens = tokens_for(config.vocab_size, 600)
+    executor = llama(random_checkpoint(config, 3), "q8", threads=2)
+    whole = executor.step(executor.new_cache(600), tokens, 0, "all")
+    last = executor.step(executor.new_cache(600), tokens, 0, "last")
+    assert last.tobytes() == whole[-1:].tobytes()
+    assert in_pieces(executor, tokens, 100).tobytes() == whole.tobytes()
+
+
+def test_rows_none_fills_the_cache() -> None:
+    config = SHAPES["grouped"]
+    tokens = tokens_for(config.vocab_size)
+    executor = llama(random_checkpoint(config, 4))
+    cache = executor.new_cache(N)
+    assert executor.step(cache, tokens[:-1], 0, "none").shape == (0, config.vocab_size)
+    logits = executor.step(cache, tokens[-1:], N - 1, "last")
+    assert logits.tobytes() == in_pieces(executor, tokens, N)[-1:].tobytes()
+
+
+def test_what_lies_beyond_in_the_cache_does_not_matter() -> None:
+    config = SHAPES["odd"]
+    executor = llama(random_checkpoint(config, 5))
+    tokens = tokens_for(config.vocab_size)
+    cache = executor.new_cache(N)
+    first = executor.step(cache, tokens, 0, "all")
+    again = executor.step(cache, tokens[:10], 0, "all")  # the cache still holds 54 more
+    assert again.tobytes() == first[:10].tobytes()
+
+
+def test_misuse_is_refused() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 6))
+    other = llama(random_checkpoint(config, 7))
+    cache = executor.new_cache(20)
+    good = np.zeros(4, np.int32)
+    for tokens, position in ((good, 17), (good, -1), (good[:0], 0), (good - 1, 0), (good + 80, 0)):
+        with pytest.raises(RuntimeError):
+            executor.step(cache, tokens, position, "last")
+    with pytest.raises(RuntimeError, match="contiguous"):
+        executor.step(cache, good.astype(np.int64), 0, "last")
+    with pytest.raises(RuntimeError, match="contiguous"):
+        executor.step(cache, np.zeros(8, np.int32)[::2], 0, "last")
+    with pytest.raises(RuntimeError, match="another executor"):
+        other.step(cache, good, 0, "last")
+
+
+def test_abort_is_for_the_running_step_or_the_next() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 8), threads=2)
+    cache, tokens = executor.new_cache(N), tokens_for(config.vocab_size)
+    executor.abort()
+    with pytest.raises(Aborted):
+        executor.step(cache, tokens, 0, "last")
+    assert executor.step(cache, tokens, 0, "last").shape == (1, config.vocab_size)
+
+
+def test_abort_from_another_thread_ends_a_long_step() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 8), isa="reference", threads=2)
+    n = 6000  # seconds of work for the reference kernels
+    cache, tokens = executor.new_cache(n), tokens_for(config.vocab_size, n)
+    timer = threading.Timer(0.1, executor.abort)
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(Aborted):
+        executor.step(cache, tokens, 0, "none")
+    assert time.monotonic() - start < 2
+    timer.join()
+    assert executor.step(cache, tokens[:3], 0, "last").shape == (1, config.vocab_size)
+
+
+def test_other_threads_run_during_a_step() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 8), isa="reference")
+    n = 1500
+    cache, tokens = executor.new_cache(n), tokens_for(config.vocab_size, n)
+    worker = threading.Thread(target=executor.step, args=(cache, tokens, 0, "none"))
+    worker.start()
+    ticks = 0
+    while worker.is_alive():
+        time.sleep(0.001)
+        ticks += 1
+    assert ticks > 5
