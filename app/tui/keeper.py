@@ -87,7 +87,7 @@ class Keeper:
             return self._title
         text = ""
         for leaf in self.leaves:
-            text += leaf.text[:OPENING]
+            text += leaf.text[:OPENING] + ("\n" if self.mode == "chat" else "")
             if len(text) >= OPENING:
                 break
         return title_from(text[:OPENING]) if text.strip() else "A new story"

@@ -54,7 +54,7 @@ class KeyBar(Widget):
         """The keys that fit, in their order."""
         parts: list[Content | tuple[str, Style]] = []
         for key in fitting(self.keys, self.size.width):
-            click = Style.from_meta({"@click": key.action})
+            click = Style.from_meta({"@click": key.action}) if key.action else Style()
             if parts:
                 parts.append(Content("  "))
             parts.append((key.shown, Style(bold=True) + click))

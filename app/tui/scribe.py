@@ -6,7 +6,7 @@ It knows no screen: what is to be seen goes to a `Page`, which the desk is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from fireside.app.library import Provenance
@@ -126,6 +126,10 @@ class Scribe:
         if last.author == "writer":
             self._begin(wish, self.keeper.leaves)
             return
+        seed = wish.sampling.seed
+        if seed is not None:  # a seed that is kept would write the same words again
+            seed = (seed + self.keeper.siblings()[1]) % 2**64
+            wish = replace(wish, sampling=replace(wish.sampling, seed=seed))
         self._beside = last
         self.page.hide_last()
         self._begin(wish, self.keeper.leaves[:-1])

@@ -118,7 +118,7 @@ class DeskActions(Screen[None]):
     def action_again(self) -> None:
         """Another version of the last part."""
         if self.line.editing is None:
-            self.scribe.again(self.panel.wish)
+            self.attempt(lambda: self.scribe.again(self.panel.wish))
 
     def action_sibling(self, step: int) -> None:
         """Another version that is there already."""

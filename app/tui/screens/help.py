@@ -30,9 +30,9 @@ class HelpScreen(Screen[None]):
     DEFAULT_CSS = """
     HelpScreen {
         background: $background;
-        VerticalScroll { padding: 1 2; scrollbar-size-vertical: 1; }
+        VerticalScroll { padding: 0 2; scrollbar-size-vertical: 1; }
         Static { width: 100%; max-width: 84; }
-        .-title { text-style: bold; color: $primary; margin: 0 0 1 0; }
+        .-title { text-style: bold; color: $primary; margin: 1 0 1 0; }
         #introduction { margin: 0 0 1 0; }
     }
     """
@@ -50,7 +50,7 @@ class HelpScreen(Screen[None]):
     def on_mount(self) -> None:
         """Say how to get back."""
         self.query_one(KeyBar).keys = (
-            Key("↑↓", "scroll", "screen.focus_next"),
+            Key("↑↓", "scroll", ""),
             Key("esc", "back", "screen.dismiss(None)"),
         )
         self.query_one(VerticalScroll).focus()

@@ -33,8 +33,9 @@ class ListingScreen(Screen[Result]):
     DEFAULT_CSS = """
     ListingScreen {
         background: $background;
-        #heading { height: 1; padding: 0 2; margin: 1 0 0 0; }
-        #heading-text { width: 1fr; text-style: bold; color: $primary; }
+        #heading {
+            height: 1; padding: 0 2; margin: 1 0 0 0; text-style: bold; color: $primary;
+        }
         #filter {
             height: 1; margin: 0 2 1 2; padding: 0; border: none; background: transparent;
             &:focus { border: none; background-tint: transparent; }
@@ -62,7 +63,6 @@ class ListingScreen(Screen[Result]):
 
     def on_mount(self) -> None:
         """The list has the focus; the filter waits for its key."""
-        self.query_one("#heading").styles.text_style = "bold"
         self.query_one("#empty").display = False
         self.query_one(KeyBar).keys = self.KEYS
         self.query_one("#list").focus()

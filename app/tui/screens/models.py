@@ -50,6 +50,7 @@ class ModelsScreen(ListingScreen[ModelEntry]):
     DEFAULT_CSS = """
     ModelsScreen DataTable {
         height: 1fr; margin: 0 1; background: $background;
+        scrollbar-size-vertical: 1; overflow-x: hidden;
         & > .datatable--header { background: $background; color: $text-muted; text-style: none; }
         & > .datatable--cursor { text-style: bold; }
     }
@@ -92,7 +93,7 @@ class ModelsScreen(ListingScreen[ModelEntry]):
     # -- the table
 
     @property
-    def table(self) -> DataTable[str | Text]:
+    def table(self) -> DataTable[Text]:
         """The list."""
         return self.query_one(DataTable)
 
@@ -111,8 +112,9 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             table.add_column(Text(title, justify="right" if right else "left"), key=name)
         words = query.lower().split()
         shown = [e for e in self.entries if all(w in _haystack(e) for w in words)]
-        for entry in shown:
-            cells = row(entry, str(entry.path) == self.current)
+        rows = [row(entry, str(entry.path) == self.current) for entry in shown]
+        self._make_notes_fit(rows, [(name, title) for name, title, _ in columns])
+        for entry, cells in zip(shown, rows, strict=True):
             table.add_row(*(cells[name] for name, _, _ in columns), key=str(entry.path))
         wanted = chosen.path if chosen is not None else None
         paths = [entry.path for entry in shown]
@@ -123,6 +125,16 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             table.move_cursor(row=paths.index(wanted))
         self.show_empty(not shown and not self.searching)
         self._tell()
+
+    def _make_notes_fit(self, rows: list[dict[str, Text]], columns: list[tuple[str, str]]) -> None:
+        """Cut the last column where the screen ends; the whole reason stands at the foot."""
+        used = sum(
+            max([len(title), *(cells[name].cell_len for cells in rows)]) + 2
+            for name, title in columns
+            if name != "note"
+        )
+        for cells in rows:
+            cells["note"].truncate(max(4, self.size.width - used - 6), overflow="ellipsis")
 
     @property
     def highlighted(self) -> ModelEntry | None:
@@ -155,7 +167,7 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             self.dismiss(entry)
 
 
-def row(entry: ModelEntry, in_use: bool) -> dict[str, str | Text]:
+def row(entry: ModelEntry, in_use: bool) -> dict[str, Text]:
     """The cells of a model, by column."""
     style = "dim" if entry.problem else "bold" if in_use else ""
     mark = "▸ " if in_use else "  "
