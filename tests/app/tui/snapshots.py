@@ -71,17 +71,18 @@ def _grid(svg: str) -> list[list[tuple[str, str]]]:
         elif tag == "rect" and element.get("shape-rendering") == "crispEdges":
             for cell in range(x, x + round(float(element.get("width", "0")) / _CELL)):
                 backgrounds[round(y), cell] = element.get("fill", "")
-    places = [*words, *backgrounds]
-    height = max((row for row, _ in places), default=-1) + 1
-    width = max((column for _, column in places), default=-1) + 1
-    return [
-        [
-            (character, f"{look if character.strip() else ''} on {backgrounds.get((row, column))}")
-            for column in range(width)
-            for character, look in [words.get((row, column), (" ", ""))]
-        ]
-        for row in range(height)
-    ]
+    height = max((row for row, _ in backgrounds), default=-1) + 1
+    width = max((column for _, column in backgrounds), default=-1) + 1
+    rows = []
+    for row in range(height):
+        cells: list[tuple[str, str]] = []
+        look = ""
+        for column in range(width):
+            character, own = words.get((row, column), (" ", look))
+            look = look if character == " " else own
+            cells.append((character, f"{look} on {backgrounds.get((row, column))}".strip()))
+        rows.append(cells)
+    return rows
 
 
 def _look(rule: str) -> str:
