@@ -231,7 +231,8 @@ class Manuscript(ScrollView, can_focus=True):
 
     def _scroll_to_row(self, y: float) -> None:
         with self._our_move():
-            self.scroll_to(y=y, animate=False, immediate=True)
+            # By force: the first row too many comes before the bar that would allow it.
+            self.scroll_to(y=y, animate=False, force=True)
 
     @contextmanager
     def _our_move(self) -> Iterator[None]:
