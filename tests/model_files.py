@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
+from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.checkpoints.types import (
     BYTE,
     CONTROL,
@@ -80,3 +82,37 @@ def llama2c(checkpoint: Checkpoint, version: int, group_size: int = 0) -> bytes:
         else:
             data += blocks.get(f"Q8_GROUP{group_size}").quantise(part.reshape(-1)).tobytes()
     return data
+
+
+def sentencepiece_model(vocabulary: Vocabulary) -> bytes:
+    """A tokenizer.model: ModelProto with pieces and the little else that a BPE model needs."""
+
+    def field(number: int, value: bytes) -> bytes:
+        assert len(value) < 128
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    data = b""
+    for piece, score, kind in zip(
+        vocabulary.pieces, vocabulary.scores.tolist(), vocabulary.types.tolist(), strict=True
+    ):
+        message = field(1, piece.encode()) + b"\x15" + struct.pack("<f", score)
+        data += field(1, message + bytes([3 << 3, kind]))
+    data += field(2, bytes([3 << 3, 2]))  # trainer: BPE
+    prefix, extra = vocabulary.add_space_prefix, vocabulary.remove_extra_whitespaces
+    return data + field(3, bytes([3 << 3, prefix, 4 << 3, extra]))
+
+
+def gguf_file(
+    checkpoint: Checkpoint, changes: Mapping[str, object] | None = None
+) -> tuple[bytes, int]:
+    """A GGUF file and the bytes of its header; `changes` to its metadata, None takes one away."""
+    entries = gguf_writer.lay_out(checkpoint.tensors, None)
+    metadata = dict(gguf_writer.describe(checkpoint.config, checkpoint.name, entries))
+    if checkpoint.vocabulary is not None:
+        metadata |= gguf_writer.describe_vocabulary(checkpoint.vocabulary)
+    metadata = {k: v for k, v in (metadata | dict(changes or {})).items() if v is not None}
+    header = b"".join(gguf_writer.encode_header(metadata, entries))
+    data = header + bytes(-len(header) % 32)
+    for entry in entries:
+        data += entry.data().tobytes() + bytes(-entry.nbytes % 32)
+    return data, len(header)

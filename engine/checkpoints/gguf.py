@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from fireside.engine import blocks
 from fireside.engine.checkpoints import Format, map_file, register
-from fireside.engine.checkpoints.gguf_header import MAGIC, Header, StringArray, TensorInfo, parse
+from fireside.engine.checkpoints.gguf_header import (
+    MAGIC,
+    Header,
+    StringArray,
+    TensorInfo,
+    parse,
+    show,
+)
 from fireside.engine.checkpoints.types import (
     CONTROL,
     NORMAL,
@@ -106,15 +113,6 @@ class Fields:
         if len(value) != length:
             raise CheckpointError(f"{self.path}: {key} has {len(value)} entries, expected {length}")
         return value
-
-
-def show(value: object) -> str:
-    """A metadata value as an error message can bear it."""
-    if isinstance(value, str):
-        return repr(value[:40])
-    if isinstance(value, int | float):
-        return str(value)
-    return f"an array of {len(value)}" if hasattr(value, "__len__") else "something else"
 
 
 def recognises(path: Path, head: bytes) -> bool:

@@ -277,6 +277,15 @@ def parse(path: Path, data: NDArray[np.uint8]) -> Header:
     return Header(version, metadata, tensors, alignment, data_offset)
 
 
+def show(value: object) -> str:
+    """A metadata value as an error message can bear it."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if isinstance(value, int | float):
+        return str(value)
+    return f"an array of {len(value)}" if hasattr(value, "__len__") else "something else"
+
+
 def check_version(path: Path, version: int) -> int:
     """The version, 2 or 3 (they differ in that 3 may be big-endian)."""
     if version in (2, 3):
@@ -296,7 +305,7 @@ def check_alignment(path: Path, alignment: object) -> int:
         or alignment & (alignment - 1)
     ):
         raise CheckpointError(
-            f"{path}: general.alignment is {alignment}, expected a power of two from 8 to"
+            f"{path}: general.alignment is {show(alignment)}, expected a power of two from 8 to"
             f" {MAX_ALIGNMENT}"
         )
     return alignment

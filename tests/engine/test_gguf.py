@@ -19,7 +19,7 @@ from fireside.engine.checkpoints.types import CONTROL, Checkpoint, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import read_vocabulary
-from tests.model_files import small_vocabulary
+from tests.model_files import gguf_file, small_vocabulary
 from tests.models import random_checkpoint
 from tests.shared import SHARED, needs_shared
 
@@ -420,17 +420,7 @@ def test_version_2_is_read_as_version_3(tmp_path: Path) -> None:
 
 def changed(tmp_path: Path, change: dict[str, object]) -> CheckpointError:
     """The error of a good file whose metadata is changed; None takes an entry away."""
-    c = model()
-    metadata = dict(gguf_writer.describe(c.config, "", [])) | dict(
-        gguf_writer.describe_vocabulary(VOCABULARY)
-    )
-    metadata = {k: v for k, v in (metadata | change).items() if v is not None}
-    entries = gguf_writer.lay_out(c.tensors, None)
-    header = b"".join(gguf_writer.encode_header(metadata, entries))
-    data = header + bytes(-len(header) % 32)
-    for item in entries:
-        data += item.data().tobytes() + bytes(-item.nbytes % 32)
-    return failure(tmp_path, data, open_checkpoint)
+    return failure(tmp_path, gguf_file(model(), change)[0], open_checkpoint)
 
 
 TOKENS, TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"

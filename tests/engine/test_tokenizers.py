@@ -93,21 +93,19 @@ def trained(
 ) -> tuple[Vocabulary, sentencepiece.SentencePieceProcessor]:
     """A small model of sentencepiece's own trainer: as we read it and as it does."""
     model = io.BytesIO()
+    defaults: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": 340,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "byte_fallback": True,
+        "character_coverage": 1.0,
+        "num_threads": 1,
+        "hard_vocab_limit": False,
+        "minloglevel": 2,
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text),
-        model_writer=model,
-        **{
-            "model_type": "bpe",
-            "vocab_size": 340,
-            "normalization_rule_name": "identity",
-            "remove_extra_whitespaces": False,
-            "byte_fallback": True,
-            "character_coverage": 1.0,
-            "num_threads": 1,
-            "hard_vocab_limit": False,
-            "minloglevel": 2,
-        }
-        | options,
+        sentence_iterator=iter(text), model_writer=model, **(defaults | options)
     )
     raw = model.getvalue()
     return read_raw(raw), sentencepiece.SentencePieceProcessor(model_proto=raw)
