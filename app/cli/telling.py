@@ -106,9 +106,10 @@ def say_statistics(story: Story, finished: Finished) -> None:
     facts = story.facts(finished)
     times, counts = facts["timings"], finished.statistics
     reused = f", {counts.reused_tokens:,} from the cache" if counts.reused_tokens else ""
+    threads = f", {facts['threads']} threads" if facts["threads"] else ""  # 0: NumPy decides
     say(
-        f"{facts['model']}, quant {facts['quant']}, {facts['kernels']} kernels ({facts['isa']}),"
-        f" {facts['threads']} threads, seed {facts['seed']}"
+        f"{facts['model']}, quant {facts['quant']}, {facts['kernels']} kernels ({facts['isa']})"
+        f"{threads}, seed {facts['seed']}"
     )
     say(
         f"load {times['load_s']:.2f} s;"
