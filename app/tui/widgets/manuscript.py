@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from rich.style import Style
 from textual import events
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
@@ -393,8 +394,8 @@ class Manuscript(ScrollView, can_focus=True):
                 self._story,
                 Ink(
                     base=self.rich_style,
-                    selection=self.screen.get_component_rich_style("screen--selection"),
-                    **{name: style(f"manuscript--{name}", partial=True) for name in INKS},
+                    selection=self._selection_ink(),
+                    **{name: style(f"manuscript--{name}") for name in INKS},
                 ),
                 width=self.size.width,
                 left=self._left,
@@ -403,6 +404,13 @@ class Manuscript(ScrollView, can_focus=True):
                 streaming=self.streaming,
             )
         return self._painter
+
+    def _selection_ink(self) -> Style:
+        """The theme's selection, which in most themes colours the background alone."""
+        style = self.screen.get_component_rich_style("screen--selection")
+        if self.screen.get_component_styles("screen--selection").color.a:
+            return style
+        return Style(bgcolor=style.bgcolor)
 
     def _forget_drawn(self) -> None:
         """Everything looks different: styles, selection or size changed."""
