@@ -196,9 +196,9 @@ def resolve(model: str | Path, settings: Settings, paths: Paths | None = None) -
     if path.is_file():
         return path
     files = model_files(settings, paths)
-    for file in files:
-        if text in (file.name, file.path.name):
-            return file.path
+    named = [f for f in files if f.name == text] or [f for f in files if f.path.name == text]
+    if named:
+        return named[0].path
     if path.exists() or os.sep in text:
         return path  # opening it says what is wrong with it
     known = [file.name for file in files]
