@@ -35,6 +35,11 @@ __m256i dot(__m256i a, __m256i b, __m256i c) { return _mm256_dpbusd_avx_epi32(a,
 int main(void) { return 0; }
 """
 
+AMX_TEST = AVXVNNI_TEST.replace("avx2,avxvnni", "amx-tile,amx-int8").replace(
+    "__m256i dot(__m256i a, __m256i b, __m256i c) { return _mm256_dpbusd_avx_epi32(a, b, c); }",
+    "void dot(void) { _tile_dpbssd(0, 1, 2); }",
+)
+
 
 class BuildNative(build_ext):
     """Finds out what the compiler can do, and goes on without it where it can nothing."""
@@ -66,6 +71,8 @@ class BuildNative(build_ext):
             sys.stderr.write("fireside: no OpenMP here: the kernels will use one thread\n")
         if self.compiles(AVXVNNI_TEST, [], []):
             ext.define_macros.append(("FS_HAVE_AVXVNNI", "1"))
+        if self.compiles(AMX_TEST, [], []):
+            ext.define_macros.append(("FS_HAVE_AMX", "1"))
         super().build_extension(ext)
 
     def run(self) -> None:

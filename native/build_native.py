@@ -18,6 +18,7 @@ SOURCES = (
     "kernels_avx2.c",
     "kernels_avxvnni.c",
     "kernels_avx512.c",
+    "kernels_amx.c",
 )
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.

@@ -97,7 +97,7 @@ void fs_abort(fs_model *model); /* the running step, or the next one, returns FS
 
 #include "kernels.h"
 
-const fs_kernels *fs_isa_kernels(int32_t isa);
+fs_kernels fs_isa_kernels(int32_t isa);
 void fs_matrix_init(fs_matrix *matrix, int32_t kind, int64_t rows, int64_t cols, void *data);
 void fs_unpack_row(const fs_matrix *matrix, int64_t row, float *out);
 

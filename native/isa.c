@@ -1,11 +1,16 @@
 /* Which instruction sets there are, and which of them this CPU has. */
+#define _GNU_SOURCE
 #include "fireside.h"
 
 #ifdef FS_X86
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 typedef struct {
-    int avx2, avxvnni, avx512_vnni;
+    int avx2, avxvnni, avx512_vnni, amx_int8;
 } fs_features;
 
 static uint64_t fs_xcr0(void)
@@ -15,26 +20,38 @@ static uint64_t fs_xcr0(void)
     return (uint64_t)high << 32 | low;
 }
 
+/* Linux gives a process the tiles' state only when asked for it (arch_prctl's XCOMP_PERM). */
+static int fs_allow_tiles(void)
+{
+#ifdef __linux__
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return 0;
+#endif
+}
+
 static fs_features fs_detect(void)
 {
-    fs_features f = {0, 0, 0};
-    uint32_t a, b, c, d, b7, c7;
+    fs_features f = {0, 0, 0, 0};
+    uint32_t a, b, c, d, b7, c7, d7;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
     int fma = c >> 12 & 1, osxsave = c >> 27 & 1, f16c = c >> 29 & 1;
     if (!osxsave || (fs_xcr0() & 0x06) != 0x06) return f; /* the system saves ymm */
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d)) return f;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return f;
     f.avx2 = fma && f16c && (b7 >> 5 & 1);
     if (!f.avx2) return f;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avxvnni = a >> 4 & 1;
     uint32_t wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* avx512 f, dq, bw, vl */
     f.avx512_vnni = (fs_xcr0() & 0xe6) == 0xe6 && (b7 & wanted) == wanted && (c7 >> 11 & 1);
+    int tiles = (d7 >> 24 & 1) && (d7 >> 25 & 1) && (fs_xcr0() & 0x60000) == 0x60000;
+    f.amx_int8 = f.avx512_vnni && tiles && fs_allow_tiles();
     return f;
 }
 #endif
 
 typedef struct {
     const char *name;
-    const fs_kernels *(*kernels)(void);
+    fs_kernels (*kernels)(void);
 } fs_entry;
 
 static const fs_entry ENTRIES[] = {
@@ -45,6 +62,9 @@ static const fs_entry ENTRIES[] = {
     {"avx_vnni", fs_kernels_avxvnni},
 #endif
     {"avx512_vnni", fs_kernels_avx512},
+#ifdef FS_HAVE_AMX
+    {"amx_int8", fs_kernels_amx},
+#endif
 #endif
 };
 
@@ -62,11 +82,14 @@ int32_t fs_isa_usable(int32_t isa)
     if (ENTRIES[isa].kernels == fs_kernels_avxvnni) return f.avxvnni;
 #endif
     if (ENTRIES[isa].kernels == fs_kernels_avx512) return f.avx512_vnni;
+#ifdef FS_HAVE_AMX
+    if (ENTRIES[isa].kernels == fs_kernels_amx) return f.amx_int8;
+#endif
 #endif
     return 1;
 }
 
-const fs_kernels *fs_isa_kernels(int32_t isa) { return ENTRIES[isa].kernels(); }
+fs_kernels fs_isa_kernels(int32_t isa) { return ENTRIES[isa].kernels(); }
 
 int32_t fs_has_openmp(void)
 {

@@ -35,7 +35,8 @@ typedef struct fs_matrix {
     uint8_t *data;
 } fs_matrix;
 
-/* Rows of activations as a matmul reads them: floats for F32 and F16 weights, else int8 blocks. */
+/* Rows of activations as a matmul reads them: floats for F32 and F16 weights, else int8 blocks. A
+ * kernel may read (and ignore) rows up to the next multiple of 16, but for a single row. */
 typedef struct fs_acts {
     const float *f; /* [rows][cols], rows f_stride apart */
     int64_t f_stride;
@@ -44,6 +45,7 @@ typedef struct fs_acts {
     const float *scale;   /* [rows][blocks], rows b_stride apart */
     const int32_t *shift; /* [rows][blocks]: -offset * sum of the block's q, offset 128 or 8 */
     int64_t b_stride;
+    int8_t *scratch; /* [blocks * 512], the calling thread's own; 64-byte aligned */
 } fs_acts;
 
 /* Where a matmul's result goes: out[row * stride + i], added to what is there if `add`. */
@@ -94,12 +96,13 @@ typedef struct fs_kernels {
     uint16_t (*quantise_q4_0)(const float *x, uint8_t *nibbles);
 } fs_kernels;
 
-const fs_kernels *fs_kernels_reference(void);
+fs_kernels fs_kernels_reference(void);
 #if defined(__x86_64__) || defined(_M_X64)
 #define FS_X86 1
-const fs_kernels *fs_kernels_avx2(void);
-const fs_kernels *fs_kernels_avxvnni(void);
-const fs_kernels *fs_kernels_avx512(void);
+fs_kernels fs_kernels_avx2(void);
+fs_kernels fs_kernels_avxvnni(void);
+fs_kernels fs_kernels_avx512(void);
+fs_kernels fs_kernels_amx(void);
 #endif
 
 /* IEEE half precision <-> single, round to nearest even; NaN stays NaN. */

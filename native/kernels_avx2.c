@@ -66,5 +66,5 @@ static const fs_kernels TABLE = {.name = "avx2", FS_BODY_ENTRIES};
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
-const fs_kernels *fs_kernels_avx2(void) { return &TABLE; }
+fs_kernels fs_kernels_avx2(void) { return TABLE; }
 #endif

@@ -26,5 +26,5 @@ static const fs_kernels TABLE = {.name = "avx512_vnni", FS_BODY_ENTRIES};
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
-const fs_kernels *fs_kernels_avx512(void) { return &TABLE; }
+fs_kernels fs_kernels_avx512(void) { return TABLE; }
 #endif

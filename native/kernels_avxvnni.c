@@ -37,5 +37,5 @@ static const fs_kernels TABLE = {.name = "avx_vnni", FS_BODY_ENTRIES};
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
-const fs_kernels *fs_kernels_avxvnni(void) { return &TABLE; }
+fs_kernels fs_kernels_avxvnni(void) { return TABLE; }
 #endif

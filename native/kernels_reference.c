@@ -144,4 +144,4 @@ enum { A_BLOCKS = 1, A_WIDE = 1 };
 
 static const fs_kernels TABLE = {.name = "reference", FS_BODY_ENTRIES};
 
-const fs_kernels *fs_kernels_reference(void) { return &TABLE; }
+fs_kernels fs_kernels_reference(void) { return TABLE; }

@@ -78,7 +78,7 @@ int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols)
 /* ---- a file's rows ---- */
 
 typedef struct {
-    const fs_kernels *kernels;
+    fs_kernels kernels;
     int32_t from;
     int64_t cols;
     const uint8_t *data;
@@ -105,7 +105,7 @@ static void read_block(const fs_source *s, int64_t row, int64_t block, float *x)
         memcpy(x, p + column * 4, (size_t)n * 4);
     } else if (s->from == FS_FROM_F16) {
         memcpy(halfs, p + column * 2, (size_t)n * 2);
-        s->kernels->from_half(halfs, n, x);
+        s->kernels.from_half(halfs, n, x);
     } else {
         p += block * (s->from == FS_FROM_Q8_0 ? 34 : 18);
         memcpy(halfs, p, 2);
@@ -162,11 +162,11 @@ static void pack_block(const fs_matrix *m, const fs_source *s, uint8_t *panel, i
             for (int64_t i = 0; i < n; i++) floats[i * FS_LANES] = x[i];
         } else if (m->kind == FS_Q8) {
             int8_t q[FS_BLOCK];
-            d = s->kernels->quantise_q8_0(x, q);
+            d = s->kernels.quantise_q8_0(x, q);
             put_q8(m, panel, lane, block, d, q);
         } else {
             uint8_t nibbles[FS_BLOCK / 2];
-            d = s->kernels->quantise_q4_0(x, nibbles);
+            d = s->kernels.quantise_q4_0(x, nibbles);
             put_q4(m, panel, lane, block, d, nibbles);
         }
     }

@@ -31,6 +31,7 @@ typedef struct {
     int8_t *q;
     float *scale;
     int32_t *shift;
+    int8_t *scratch; /* for a kernel's own use, only in a thread's own */
 } fs_prepared;
 
 typedef struct {
@@ -39,7 +40,7 @@ typedef struct {
 } fs_turning;
 
 struct fs_model {
-    const fs_kernels *kernels;
+    fs_kernels kernels;
     int32_t threads, chunk;
     int32_t n_ops, n_layers, n_kv_heads, head_dim, n_turns, vocab;
     fs_op *ops;
@@ -160,7 +161,7 @@ static void norm(const fs_worker *w, const fs_op *op)
     int32_t row, end;
     share(w, w->rows, &row, &end);
     for (; row < end; row++)
-        m->kernels->rmsnorm(row_of(w, op->x, row), m->vectors[op->vector], op->x.width, op->eps,
+        m->kernels.rmsnorm(row_of(w, op->x, row), m->vectors[op->vector], op->x.width, op->eps,
                             row_of(w, op->out, row));
 }
 
@@ -169,7 +170,7 @@ static void silu(const fs_worker *w, const fs_op *op)
     int32_t row, end;
     share(w, w->rows, &row, &end);
     for (; row < end; row++)
-        w->run->model->kernels->silu_mul(row_of(w, op->x, row), row_of(w, op->y, row),
+        w->run->model->kernels.silu_mul(row_of(w, op->x, row), row_of(w, op->y, row),
                                          op->x.width, row_of(w, op->out, row));
 }
 
@@ -207,14 +208,14 @@ static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
     const float *x = row_of(w, op->x, row);
     float *f = into->f + into_row * m->f_stride;
     if (op->before == FS_AFTER_NORM) {
-        m->kernels->rmsnorm(x, m->vectors[op->vector], op->x.width, op->eps, f);
+        m->kernels.rmsnorm(x, m->vectors[op->vector], op->x.width, op->eps, f);
         x = f;
     } else if (op->before == FS_AFTER_SILU) {
-        m->kernels->silu_mul(x, row_of(w, op->y, row), op->x.width, f);
+        m->kernels.silu_mul(x, row_of(w, op->y, row), op->x.width, f);
         x = f;
     }
     if (matrix->kind >= FS_Q8)
-        m->kernels->quantise(x, op->x.width, matrix->kind == FS_Q8 ? 128 : 8,
+        m->kernels.quantise(x, op->x.width, matrix->kind == FS_Q8 ? 128 : 8,
                              into->q + into_row * m->q_stride, into->scale + into_row * m->b_stride,
                              into->shift + into_row * m->b_stride);
 }
@@ -239,12 +240,13 @@ static void matmul(const fs_worker *w, const fs_op *op)
                  .q_stride = m->q_stride,
                  .scale = from->scale,
                  .shift = from->shift,
-                 .b_stride = m->b_stride};
+                 .b_stride = m->b_stride,
+                 .scratch = m->mine[w->index].scratch};
     fs_out out = {row_of(w, op->out, 0), stride_of(w, op->out), op->add};
     int32_t panel, end, poll = w->rows == 1 ? matrix->panels : 16;
     share(w, matrix->panels, &panel, &end);
     for (; panel < end && !aborted(w); panel += poll)
-        m->kernels->matmul[matrix->kind](matrix, &x, &out, w->rows, panel,
+        m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel,
                                          panel + poll < end ? panel + poll : end);
 }
 
@@ -286,7 +288,7 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t hea
                    .position = w->run->position + row,
                    .step = step,
                    .scale = op->scale};
-    m->kernels->attend(&a, queries);
+    m->kernels.attend(&a, queries);
 }
 
 /* all query heads of one kv head, for a single row */
@@ -450,6 +452,7 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
     for (int32_t i = 0; i < m->threads; i++) {
         take(arena, 64); /* keeps neighbours off each other's cache lines */
         take_prepared(arena, m, 1, &m->mine[i]);
+        m->mine[i].scratch = take(arena, m->q_stride * FS_LANES);
     }
 }
 

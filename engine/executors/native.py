@@ -133,7 +133,7 @@ def _shape(plan: Plan, weights: NativeWeights) -> tuple[Any, list[Any]]:
     embeddings = [op for op in lowering.ops if "matrix" in op and "x" not in op]
     vocab = min(weights.groups[lowering.matrices[op["matrix"]]].rows for op in embeddings)
     row_bytes = 4 * (sum(widths) + 2 * max(widths))
-    lists = {
+    lists: dict[str, tuple[str, list[Any]]] = {
         "ops": ("fs_op[]", lowering.ops),
         "widths": ("int32_t[]", widths),
         "matrices": ("fs_weight[]", [weight(group) for group in lowering.matrices]),

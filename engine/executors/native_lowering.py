@@ -112,9 +112,13 @@ class Lowering:
                 gated = {"before": lib.FS_AFTER_SILU, "y": self._slice(op.up)}
                 self._matmul(self.plan.ops[i + 1], x=op.gate, **gated)
                 return 2
-            case Rope() if len(behind) == 2 and isinstance(behind[1], Attention):
+            case Rope() if len(behind) == 2:
                 key, attention = behind
-                if isinstance(key, Rope) and (op.x, key.x) == (attention.q, attention.k):
+                if (
+                    isinstance(key, Rope)
+                    and isinstance(attention, Attention)
+                    and (op.x, key.x) == (attention.q, attention.k)
+                ):
                     self._attention(attention, self._turn(op), self._turn(key))
                     return 3
         self._lower_alone(op)
