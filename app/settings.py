@@ -29,6 +29,9 @@ KIND_NAMES = {
 EMBEDDED = "storyteller"  # the name of the model that comes with the program
 
 
+MAX_THREADS = 1024
+
+
 class SettingsError(Exception):
     """A setting is unknown or has an impossible value; `message` says where, `hint` what to do."""
 
@@ -48,7 +51,8 @@ def _setting(
     kind: Kind | None = None,
     choices: tuple[str, ...] = (),
     table: str = "",
-    minimum: float | None = None,
+    minimum: int | None = None,
+    maximum: int | None = None,
     unset: str = "",
 ) -> Any:
     """A field of Settings. `unset`: what the default means, where its value does not say it."""
@@ -59,6 +63,7 @@ def _setting(
         "choices": choices,
         "table": table,
         "minimum": minimum,
+        "maximum": maximum,
         "unset": unset,
     }
     return field(default=default, metadata=metadata)
@@ -90,7 +95,11 @@ class Settings:
         choices=("auto", "native", "numpy"),
     )
     threads: int = _setting(
-        0, "Threads to compute with.", minimum=0, unset="as many as there are cores to use"
+        0,
+        "Threads to compute with.",
+        minimum=0,
+        maximum=MAX_THREADS,
+        unset="as many as there are cores to use",
     )
     context: int = _setting(
         0,
@@ -334,7 +343,9 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if meta["choices"] and value not in meta["choices"]:
         raise SettingsError(f"{where} is {value!r}", f"choose one of {', '.join(meta['choices'])}")
     if meta["minimum"] is not None and value < meta["minimum"]:
-        raise SettingsError(f"{where} is {value}: it must be at least {meta['minimum']:g}")
+        raise SettingsError(f"{where} is {value}: it must be at least {meta['minimum']}")
+    if meta["maximum"] is not None and value > meta["maximum"]:
+        raise SettingsError(f"{where} is {value}: it must be at most {meta['maximum']}")
     return value
 
 

@@ -18,6 +18,7 @@ from fireside.app.cli.options import (
     split_integers,
     split_list,
 )
+from fireside.app.settings import MAX_THREADS
 
 QUANTS = ("none", "q8", "q4")
 KERNELS = ("auto", "native", "numpy")
@@ -109,8 +110,10 @@ def bench(
     """
     quant_items = split_list(quants, QUANTS, "--quant")
     kernel_items = split_list(kernels_list, KERNELS, "--kernels")
-    lengths = split_integers(prefill_list, "--prefill")
-    counts = split_integers(threads_list, "--threads") if threads_list is not None else None
+    lengths = split_integers(prefill_list, "--prefill", 1 << 20)
+    counts = (
+        split_integers(threads_list, "--threads", MAX_THREADS) if threads_list is not None else None
+    )
     settings = read_settings(ctx, flags)
 
     from fireside.app import bench as measuring

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def guarded(argv: Sequence[str] | None) -> int:
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "stdout is closed")
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text at all
+            sys.stdout.reconfigure(errors="backslashreplace")
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
         return code

@@ -162,13 +162,13 @@ def split_list(text: str, known: Iterable[str] | None, flag: str) -> list[str]:
     return items
 
 
-def split_integers(text: str, flag: str, minimum: int = 1) -> list[int]:
-    """The whole numbers of "1,2,4"."""
+def split_integers(text: str, flag: str, maximum: int) -> list[int]:
+    """The whole numbers, from 1 to `maximum`, of "1,2,4"."""
     numbers = []
     for item in split_list(text, None, flag):
-        if not item.isascii() or not item.isdigit() or int(item) < minimum:
+        if not (item.isascii() and item.isdigit() and 1 <= int(item[:20]) <= maximum):
             raise click.BadParameter(
-                f"{item!r} is not a whole number of at least {minimum}.", param_hint=f"'{flag}'"
+                f"{item!r} is not a whole number from 1 to {maximum}.", param_hint=f"'{flag}'"
             )
         numbers.append(int(item))
     return numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from fireside.app.catalogue import resolve
@@ -40,7 +41,7 @@ def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
         quant=settings.quant,
         kernels=settings.kernels,
         threads=settings.threads,
-        tokenizer=settings.tokenizer or None,
+        tokenizer=Path(settings.tokenizer).expanduser() if settings.tokenizer else None,
         progress=show,
     )
     progress.clear()

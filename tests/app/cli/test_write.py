@@ -220,6 +220,7 @@ def test_a_full_context_ends_the_story_or_slides(cli: Cli) -> None:
         (["-t", "-1"], 2, "temperature is -1.0"),
         (["-n", "-1"], 2, "--max-tokens is -1"),
         (["--threads", "-1"], 2, "--threads is -1"),
+        (["--threads", "100000"], 2, "--threads is 100000: it must be at most 1024"),
         (["--seed", "-1"], 2, "seed is -1"),
         (["--stop", ""], 2, "a stop string is empty"),
         (["--json", "--jsonl"], 2, "choose --json or --jsonl"),
