@@ -157,10 +157,13 @@ class Meter(Widget):
         state = self._state
         if state.reading:
             done, total = grouped(state.prefill_done), grouped(state.prefill_total)
-            text = f"reading {done:>{len(total)}} of {total} tokens"
+            text = f"reading {done:>{len(total)}} of {total}"
+            left = ""
             if state.prefill_seconds_left is not None:
-                text += f" · {seconds(state.prefill_seconds_left)} left"
-            return [(text, "number")]
+                left = f" · {seconds(state.prefill_seconds_left)} left"
+            if cell_len(text + " tokens" + left) <= self.size.width:
+                text += " tokens"
+            return [(text + left, "number")]
         if not state.context_size:
             return [("Context  –", "quiet")]
         used, size = grouped(state.context_used), grouped(state.context_size)

@@ -105,7 +105,10 @@ class Scale:
     def at(self, place: float) -> Decimal:
         """Return the value at a place of the track."""
         if self.stops:
+            place = min(max(place, 0.0), 1.0)
             return self.stops[round(place * (len(self.stops) - 1))]
+        if place >= 1:
+            return self.maximum  # which need not be a whole number of steps away
         return self.fit(self._at(place))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
@@ -158,12 +158,11 @@ class SeedField(Widget, can_focus=True):
             segments.append(Segment(self.typed + "▏", style("seed--typed")))
         elif self.seed is not None:
             segments.append(Segment(grouped(self.seed), style("seed--value")))
-            segments.append(Segment("  kept · r frees", style("seed--hint")))
+            hint = "  r frees" if self.has_focus else "  kept"
+            segments.append(Segment(hint, style("seed--hint")))
         else:
             segments.append(Segment("random", style("seed--value")))
             if self.last is not None:
-                hint = f"  last {grouped(self.last)}"
-                room = width - sum(segment.cell_length for segment in segments)
-                hint += " · k keeps" if cell_len(hint) + 10 <= room else ""
-                segments.append(Segment(hint, style("seed--hint")))
+                hint = "k keeps" if self.has_focus else "last"
+                segments.append(Segment(f"  {hint} {grouped(self.last)}", style("seed--hint")))
         return Strip(segments).adjust_cell_length(width, self.rich_style)

@@ -18,6 +18,7 @@ class Stage(App[None]):
     """Widgets one below the other."""
 
     ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
 
     def __init__(self, *widgets: Widget, css: str = "", theme: str = "textual-dark") -> None:
         super().__init__()
