@@ -43,6 +43,9 @@ _LOOKS_LIKE = (
     (b"version https://git-lfs", "this is a Git LFS pointer: fetch the file itself (git lfs pull)"),
     (b"<!DOCTYPE", "this is a web page: download the file itself"),
     (b"<html", "this is a web page: download the file itself"),
+    (b"lmgg", "a ggml file of before GGUF is not read by this version"),
+    (b"fmgg", "a ggml file of before GGUF is not read by this version"),
+    (b"tjgg", "a ggml file of before GGUF is not read by this version"),
     (b"PK\x03\x04", "a zip archive, perhaps of PyTorch, is not read by this version"),
 )
 

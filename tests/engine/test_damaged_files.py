@@ -5,8 +5,11 @@ Never another exception, never a warning, a long wait or memory beyond what a sm
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -251,3 +254,87 @@ def test_a_giant_costs_no_more_than_its_header(tmp_path: Path, name: str) -> Non
         assert time.perf_counter() - start < 1
     finally:
         tracemalloc.stop()
+
+
+def metadata_entry(key: str, kind: int) -> bytes:
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind)
+
+
+def gguf_start(tensors: int, entries: int) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, entries)
+
+
+EMPTY_ARRAY = struct.pack("<IQ", 0, 0)
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "two million empty strings": lambda: (
+        gguf_start(0, 1) + metadata_entry("a", 9) + struct.pack("<IQ", 8, 1 << 21) + bytes(8 << 21)
+    ),
+    "three million empty strings": lambda: (
+        gguf_start(0, 1)
+        + metadata_entry("a", 9)
+        + struct.pack("<IQ", 8, 3 << 20)
+        + bytes(8 * 3 << 20)
+    ),
+    "arrays in an array": lambda: (
+        gguf_start(0, 1)
+        + metadata_entry("a", 9)
+        + struct.pack("<IQ", 9, 65000)
+        + EMPTY_ARRAY * 65000
+    ),
+    "65,536 entries": lambda: (
+        gguf_start(0, 1 << 16)
+        + b"".join(metadata_entry(f"k{i}", 0) + b"\0" for i in range(1 << 16))
+    ),
+    "long strings": lambda: (
+        gguf_start(0, 8)
+        + b"".join(
+            metadata_entry(f"k{i}", 8) + struct.pack("<Q", 15 << 20) + b"a" * (15 << 20)
+            for i in range(8)
+        )
+    ),
+    "65,536 tensors in one place": lambda: (
+        gguf_start(1 << 16, 0)
+        + b"".join(
+            struct.pack("<Q", 6) + b"t%05d" % i + struct.pack("<IQIQ", 1, 8, 0, 0)
+            for i in range(1 << 16)
+        )
+        + bytes(64)
+    ),
+    "the largest version 0": lambda: (
+        struct.pack("<7i", 1 << 18, 1 << 20, 4096, 4096, 4096, 1 << 22, 1 << 22) + bytes(10_000)
+    ),
+}
+
+
+# Opens each file named; prints the seconds that took, the memory beyond what was needed before
+# (bytes) and the error.
+IN_A_PROCESS_OF_ITS_OWN = """
+import resource, sys, time
+from pathlib import Path
+from fireside.engine import CheckpointError, open_checkpoint
+def peak():
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
+before = peak()
+for path in sys.argv[1:]:
+    start = time.process_time()
+    try:
+        open_checkpoint(Path(path))
+    except CheckpointError as error:
+        print(time.process_time() - start, peak() - before, error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the memory a process needs is asked as on POSIX")
+def test_files_made_to_exhaust_a_reader(tmp_path: Path) -> None:
+    paths = [tmp_path / name.replace(" ", "-") for name in HOSTILE]
+    for path, content in zip(paths, HOSTILE.values(), strict=True):
+        path.write_bytes(content())
+    command = [sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, *map(str, paths)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(lines) == len(paths)
+    for path, line in zip(paths, lines, strict=True):
+        seconds, memory, error = line.split(" ", 2)
+        assert error.startswith(str(path))
+        assert float(seconds) < 2
+        assert int(memory) < 200 << 20
