@@ -103,7 +103,8 @@ class Conversation:
                 if watch.caught:
                     self.session.abort()  # again: generate() forgets one from before it began
                 if isinstance(event, PrefillProgress):
-                    self.progress.show(f"reading {event.done:,} of {event.total:,} tokens")
+                    if not text:
+                        self.progress.show(f"reading {event.done:,} of {event.total:,} tokens")
                 elif isinstance(event, Token | Finished):
                     self.progress.clear()
                     piece = event.text if text else event.text.lstrip()

@@ -106,6 +106,7 @@ def _setting_option(section: str, name: str, entry: Any) -> Callable[[F], F]:
         "help": f"{meta['help']}  [default: {meta['unset'] or f'{entry.default}'}]",
     }
     if name == "model":
+        attributes["metavar"] = "MODEL"
         attributes["shell_complete"] = complete_models
     elif name == "tokenizer":
         attributes["metavar"] = "FILE"

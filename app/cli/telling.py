@@ -66,15 +66,18 @@ def tell(settings: Settings, prompt: str, output: Output) -> int:
         overflow=settings.overflow,
     )
     dropped = 0
+    begun = False  # from the first word on, the terminal's line is the story's
     finished: Finished | None = None
     with WATCH.calling(session.abort) as watch:
         for event in events:
             if watch.caught:
                 session.abort()  # again: generate() forgets an abort from before it began
             if isinstance(event, PrefillProgress):
-                progress.show(f"reading {event.done:,} of {event.total:,} tokens")
-            else:
+                if not begun:
+                    progress.show(f"reading {event.done:,} of {event.total:,} tokens")
+            elif not begun and not isinstance(event, ContextSlid):
                 progress.clear()
+                begun = True
             if isinstance(event, ContextSlid):
                 dropped = event.dropped
             elif isinstance(event, Finished):

@@ -157,7 +157,7 @@ texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 @given(
     theme=texts,
     stop=st.lists(texts, max_size=3).map(tuple),
-    threads=st.integers(0, 2**60),
+    threads=st.integers(0, settings.MAX_THREADS),
     temperature=st.floats(0, 1e300),
     seed=st.none() | st.integers(0, 2**64 - 1),
 )

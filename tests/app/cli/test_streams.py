@@ -12,6 +12,7 @@ import pytest
 
 from tests.command import COMMAND, Cli
 
+SLIDING = ("--context", "16", "--overflow", "slide")
 ENDLESS = ("write", "-t", "0", "--overflow", "slide", "--kernels", "numpy")
 
 
@@ -119,7 +120,7 @@ def test_progress_is_erased_before_the_text(cli: Cli) -> None:
         "sys.exit(main(sys.argv[1:]))"
     )
     child = pexpect.spawn(
-        COMMAND[0], ["-c", code, "write", "--seed", "1", "-n", "5", "Once"],
+        COMMAND[0], ["-c", code, "write", "--seed", "1", "-n", "60", *SLIDING, "Once"],
         env=cli.env({"NO_COLOR": "1", "TERM": "xterm"}), timeout=60, encoding="utf-8",
         codec_errors="replace",
     )  # fmt: skip
