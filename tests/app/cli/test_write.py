@@ -282,3 +282,13 @@ def test_the_terminal_interface_is_not_imported(cli: Cli, arguments: list[str]) 
     assert b"'textual'" not in done.stderr
     assert b"'rich'" not in done.stderr
     assert (b"'numpy'" in done.stderr) == ("--help" not in arguments)
+
+
+# -- the model that comes with the program ------------------------------------------------------
+
+
+def test_the_embedded_storyteller_writes_words(cli: Cli) -> None:
+    text = told(cli, "-m", "storyteller", "-n", "40", "--seed", "1", "Once upon a time")
+    assert text.startswith("Once upon a time")
+    assert len(text.split()) > 20
+    assert "�" not in text
