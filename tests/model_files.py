@@ -19,7 +19,7 @@ from fireside.engine.checkpoints.types import (
     Vocabulary,
 )
 
-PIECES = ("▁o n c e ▁t i m ▁a h ▁u p ▁on ce ▁once ▁ti me ▁time ▁up on ▁upon er ▁the é 猫 😀 ▁ ▁▁")
+PIECES = "▁o n c e ▁t i m ▁a h ▁u p ▁on ce ▁once ▁ti me ▁time ▁up on ▁upon er ▁the é 猫 😀 ▁ ▁▁"
 
 
 def small_vocabulary(size: int = 0) -> Vocabulary:

@@ -30,8 +30,9 @@ class Q4_0:  # noqa: N801 (ggml's name)
         block: NDArray[np.void] = data[: nbytes(self, count)].view(BLOCK)
         d = block["d"].astype(np.float32)[:, None]
         out = np.empty((len(block), SIZE), np.float32)
-        for start, q in ((0, block["q"] & 15), (HALF, block["q"] >> 4)):
-            np.multiply(q.view(np.int8) - np.int8(8), d, out=out[:, start : start + HALF])
+        with np.errstate(invalid="ignore"):  # a damaged file may hold infinite scales
+            for start, q in ((0, block["q"] & 15), (HALF, block["q"] >> 4)):
+                np.multiply(q.view(np.int8) - np.int8(8), d, out=out[:, start : start + HALF])
         return out.reshape(-1)
 
     def quantise(self, weights: Floats) -> Bytes:

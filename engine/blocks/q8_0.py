@@ -36,7 +36,8 @@ class Q8_0:  # noqa: N801 (ggml's name)
         """The weights: d * q."""
         block: NDArray[np.void] = data[: nbytes(self, count)].view(BLOCK)
         out = np.empty((len(block), SIZE), np.float32)
-        np.multiply(block["q"], block["d"].astype(np.float32)[:, None], out=out)
+        with np.errstate(invalid="ignore"):  # a damaged file may hold infinite scales
+            np.multiply(block["q"], block["d"].astype(np.float32)[:, None], out=out)
         return out.reshape(-1)
 
     def quantise(self, weights: Floats) -> Bytes:

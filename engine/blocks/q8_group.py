@@ -32,7 +32,8 @@ class Q8Group:
         q = data[:count].view(np.int8).reshape(-1, self.block_size)
         scales = data[count:].view("<f4")
         out = np.empty(q.shape, np.float32)
-        np.multiply(q, scales[:, None], out=out)
+        with np.errstate(invalid="ignore", over="ignore"):  # a damaged file may hold any scale
+            np.multiply(q, scales[:, None], out=out)
         return out.reshape(-1)
 
     def quantise(self, weights: Floats) -> Bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
@@ -102,6 +104,16 @@ def test_groups_hold_values_then_scales(group_size: int) -> None:
     np.testing.assert_allclose(scales, largest / 127, rtol=1e-6)
     back = block_format.dequantise(data, weights.size)
     assert np.abs(back - weights).max() <= largest.max() / 127 / 2 * 1.001
+
+
+@pytest.mark.parametrize("name", [*blocks.names(), "Q8_GROUP4"])
+def test_any_bytes_are_some_weights_without_a_warning(name: str) -> None:
+    block_format = blocks.get(name)
+    raw = np.random.default_rng(9).integers(0, 256, block_format.block_bytes * 5000, np.uint8)
+    count = 5000 * block_format.block_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert block_format.dequantise(raw, count).shape == (count,)
 
 
 def test_quantise_leaves_its_argument_alone() -> None:
