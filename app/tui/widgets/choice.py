@@ -54,7 +54,7 @@ class Choice(Widget, can_focus=True):
         &:focus > .choice--cursor { text-style: reverse; }
         &:disabled > .choice--label,
         &:disabled > .choice--option,
-        &:disabled > .choice--chosen { color: $text-disabled; text-style: dim; }
+        &:disabled > .choice--chosen { color: $text-disabled; }
     }
     """
 

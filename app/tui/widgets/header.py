@@ -25,7 +25,7 @@ def shorten(text: str, width: int) -> str:
 
 
 class StoryHeader(Widget):
-    """One line; where it is narrow the model gives way first, then the program's name."""
+    """One line; where it is narrow the kernels give way, then the name, then the model."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -110,15 +110,21 @@ class StoryHeader(Widget):
         width = self.size.width
         right = self._right(width)
         name = self.app_name + GAP
-        wanted = cell_len(name + self.story_title)
+        wishes = [(name, right)]
         if self.progress is None:
-            # The last words of the detail (the kernels) are the least missed.
-            while right and wanted + len(GAP) + cell_len(right) > width:
-                right = right.rpartition(" · ")[0]
-        if wanted + len(GAP) + cell_len(right) > width:
-            name = ""
-        room = width - cell_len(name) - (cell_len(right) + len(GAP) if right else 0)
-        return (name, shorten(self.story_title, room)), shorten(right, width)
+            words = right.split(" · ")
+            wishes += [(name, " · ".join(words[:count])) for count in range(len(words) - 1, 0, -1)]
+            wishes += [("", words[0]), (name, "")]
+        else:
+            wishes.append(("", right))
+        for name, right in wishes:
+            room = width - cell_len(name) - (cell_len(right) + len(GAP) if right else 0)
+            if cell_len(self.story_title) <= room:
+                return (name, self.story_title), right
+        # Not even the title has room: while a model loads, its bar is worth more.
+        right = right if self.progress is not None else ""
+        room = width - (cell_len(right) + len(GAP) if right else 0)
+        return ("", shorten(self.story_title, room)), shorten(right, width)
 
     def render_line(self, y: int) -> Strip:
         """Draw the only line."""

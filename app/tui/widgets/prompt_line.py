@@ -213,8 +213,9 @@ class PromptLine(TextArea):
         super().action_undo()
 
     def action_redo(self) -> None:
-        """Redo typing; with nothing typed, the screen redoes in the story."""
-        self._leave_empty()
+        """Redo typing; where there is none to redo, the screen redoes in the story."""
+        if not self.history.redo_stack:
+            self._leave_empty()
         super().action_redo()
 
     def action_copy(self) -> None:

@@ -75,7 +75,7 @@ class Slider(Widget, can_focus=True):
         &:disabled > .slider--value,
         &:disabled > .slider--track,
         &:disabled > .slider--filled,
-        &:disabled > .slider--knob { color: $text-disabled; text-style: dim; }
+        &:disabled > .slider--knob { color: $text-disabled; }
     }
     """
 

@@ -63,16 +63,18 @@ def _grid(svg: str) -> list[list[tuple[str, str]]]:
         x = round(float(element.get("x", "0")) / _CELL)
         y = float(element.get("y", "0")) / _ROW
         if tag == "text" and (name := element.get("class", "").rpartition("-")[2]) in styles:
-            for character in "".join(element.itertext()).replace("\u00a0", " "):
-                words[int(y), x] = (character, _look(styles[name]))
+            for character in "".join(element.itertext()):
+                if not character.isspace():
+                    words[int(y), x] = (character, _look(styles[name]))
                 for behind in range(1, cell_len(character)):
                     words[int(y), x + behind] = ("", _look(styles[name]))
                 x += cell_len(character)
         elif tag == "rect" and element.get("shape-rendering") == "crispEdges":
             for cell in range(x, x + round(float(element.get("width", "0")) / _CELL)):
                 backgrounds[round(y), cell] = element.get("fill", "")
-    height = max((row for row, _ in backgrounds), default=-1) + 1
-    width = max((column for _, column in backgrounds), default=-1) + 1
+    places = [*words, *backgrounds]
+    height = max((row for row, _ in places), default=-1) + 1
+    width = max((column for _, column in places), default=-1) + 1
     rows = []
     for row in range(height):
         cells: list[tuple[str, str]] = []
@@ -80,7 +82,9 @@ def _grid(svg: str) -> list[list[tuple[str, str]]]:
         for column in range(width):
             character, own = words.get((row, column), (" ", look))
             look = look if character == " " else own
-            cells.append((character, f"{look} on {backgrounds.get((row, column))}".strip()))
+            cells.append(
+                (character, f"{look} on {backgrounds.get((row, column), 'nothing')}".strip())
+            )
         rows.append(cells)
     return rows
 

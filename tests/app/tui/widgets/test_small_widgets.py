@@ -235,12 +235,15 @@ async def test_the_header_gives_way_from_the_least_important() -> None:
         await pilot.resize_terminal(66, 3)
         await pilot.pause()
         assert stage.rows[0].endswith("roar        storyteller · q8")
+        await pilot.resize_terminal(46, 3)
+        await pilot.pause()
+        assert stage.rows[0] == " The dragon who could not roar    storyteller"
         await pilot.resize_terminal(44, 3)
         await pilot.pause()
         assert stage.rows[0] == " Fireside   The dragon who could not roar"
         await pilot.resize_terminal(24, 3)
         await pilot.pause()
-        assert stage.rows[0] == " The dragon who could …"
+        assert stage.rows[0] == " The dragon who could…"
 
 
 async def test_a_bar_while_a_model_loads() -> None:
