@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 C_SOURCES := $(wildcard native/*.c native/*.h native/*.py)
-PACKAGES  := -p fireside.app -p fireside.engine -p fireside.assets
+PACKAGES  := -p fireside.app -p fireside.engine -m fireside.assets
 
 .PHONY: run install test lint types contracts check bench screenshots clean
 

@@ -13,6 +13,8 @@ from fireside.engine.executors import Executor, Progress, Quant
 from fireside.engine.session import Session
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
 
+MAX_THREADS = 1024
+
 
 class Model:
     """A checkpoint, its tokenizer and an executor with the weights laid out."""
@@ -71,6 +73,8 @@ def load(
     """
     if quant not in executors.QUANTS:
         raise FiresideError(f"unknown quantisation {quant!r}", "choose none, q8 or q4")
+    if not 0 <= threads <= MAX_THREADS:
+        raise FiresideError(f"threads is {threads}", f"choose 0 (automatic) to {MAX_THREADS}")
     kind = executors.choose(kernels)
     checkpoint = open_checkpoint(Path(path))
     architecture = architectures.get(checkpoint.config.architecture)

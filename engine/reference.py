@@ -19,7 +19,8 @@ Array = NDArray[np.float32]
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     """[T, D] -> [T, D] (Zhang and Sennrich 2019)."""
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps)) * weight
+    out: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps)) * weight
+    return out
 
 
 def rope(x: Array, c: ModelConfig) -> Array:
@@ -44,18 +45,20 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     scores[:, np.triu(np.ones((T, T), bool), 1)] = -np.inf  # nobody sees the future
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    return np.einsum("hts,shd->thd", weights, v)
+    out: Array = np.einsum("hts,shd->thd", weights, v)
+    return out
 
 
 def silu(x: Array) -> Array:
     """x * sigmoid(x)."""
-    return x / (1 + np.exp(-x))
+    out: Array = x / (1 + np.exp(-x))
+    return out
 
 
 def forward(c: ModelConfig, w: Mapping[str, Array], tokens: Sequence[int]) -> Array:
     """Logits [T, V] of a text of T tokens; w maps GGUF's tensor names to float32 arrays."""
     T = len(tokens)
-    x = w["token_embd.weight"][list(tokens)]  # [T, D]
+    x: Array = w["token_embd.weight"][list(tokens)]  # [T, D]
     for i in range(c.n_layers):
         b = f"blk.{i}."
         h = rms_norm(x, w[b + "attn_norm.weight"], c.norm_eps)
@@ -63,10 +66,10 @@ def forward(c: ModelConfig, w: Mapping[str, Array], tokens: Sequence[int]) -> Ar
         k = (h @ w[b + "attn_k.weight"].T).reshape(T, c.n_kv_heads, c.head_dim)
         v = (h @ w[b + "attn_v.weight"].T).reshape(T, c.n_kv_heads, c.head_dim)
         a = attention(rope(q, c), rope(k, c), v).reshape(T, c.q_dim)
-        x = x + a @ w[b + "attn_output.weight"].T
+        x += a @ w[b + "attn_output.weight"].T
         h = rms_norm(x, w[b + "ffn_norm.weight"], c.norm_eps)
         gate, up = h @ w[b + "ffn_gate.weight"].T, h @ w[b + "ffn_up.weight"].T  # [T, F]
-        x = x + (silu(gate) * up) @ w[b + "ffn_down.weight"].T
+        x += (silu(gate) * up) @ w[b + "ffn_down.weight"].T
     x = rms_norm(x, w["output_norm.weight"], c.norm_eps)
     return x @ w.get("output.weight", w["token_embd.weight"]).T
 

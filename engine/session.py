@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -224,7 +224,7 @@ class _Run:
             if first or progress.total - progress.reused > 1:
                 yield progress
 
-    def _decode(self) -> Iterator[Event]:
+    def _decode(self) -> Generator[Event, None, FinishReason]:
         """Draw, emit, compute, until something ends it; the generator's value says what."""
         ends = self.session.model.end_ids
         index = 0

@@ -54,7 +54,8 @@ class Choice:
 def softmax(logits: Logits) -> Logits:
     """exp(x - max) / sum, [n] -> [n]."""
     weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    shares: Logits = weights / weights.sum()
+    return shares
 
 
 def penalise(logits: Logits, recent: Sequence[int], s: Sampling) -> None:

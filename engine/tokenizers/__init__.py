@@ -43,6 +43,6 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
 
     `vocab_size` is what the model expects; tokenizer.bin does not say its own.
     """
-    from fireside.engine.tokenizers import files
+    from fireside.engine.tokenizers.files import read_vocabulary as read
 
-    return files.read_vocabulary(path, vocab_size)
+    return read(path, vocab_size)
