@@ -149,11 +149,12 @@ class FiresideApp(App[None]):
             self.exit()
 
     def on_unmount(self) -> None:
-        """Close what was opened, the story first."""
+        """Close what was opened; the last words come from the engine into the library."""
         self.inference.abort()
+        self.inference.close()
+        self.desk.scribe.wind_up(self.inference.drain())
         self.keeper.close()
         self.keeper.library.close()
-        self.inference.close()
         self._keep_settings()
         if self._temporary is not None:
             self._temporary.cleanup()

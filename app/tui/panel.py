@@ -54,7 +54,7 @@ STAGES = (
     _Stage("min_p", "Min-p", "0", "1", "0.01", 0, "none below this share of the likeliest"),
     _Stage("temperature", "Temperature", "0", "2", "0.05", None, "how daring; 0 = the likeliest"),
 )
-LENGTH_STOPS = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 2000)
+LENGTH_STOPS = (10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 2000)
 
 
 class ModelLine(Static, can_focus=True):
@@ -162,8 +162,8 @@ class Panel(VerticalScroll, can_focus=False):
             yield Slider(
                 "Length",
                 self._length,
-                minimum=1,
-                maximum=LENGTH_STOPS[-1],
+                minimum=min(LENGTH_STOPS[0], self._length),
+                maximum=max(LENGTH_STOPS[-1], self._length),
                 step=1,
                 stops=LENGTH_STOPS,
                 default=200,

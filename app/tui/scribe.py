@@ -5,7 +5,7 @@ It knows no screen: what is to be seen goes to a `Page`, which the desk is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -180,6 +180,13 @@ class Scribe:
         elif isinstance(update, Done | Failed):
             self._end(update)
 
+    def wind_up(self, updates: Iterable[object]) -> None:
+        """The screen is gone: take in the last words all the same, so that they are kept."""
+        self.page, self._after = _NoPage(), None
+        for update in updates:
+            if isinstance(update, Generation):
+                self.receive(update)
+
     def _grow(self, text: str) -> None:
         if self._leaf is None:
             if self.keeper.mode == "chat" or not self.keeper.leaves:
@@ -228,6 +235,31 @@ class Scribe:
             tokens=statistics.decode_tokens,
             tok_s=round(statistics.decode_tok_s, 1),
         )
+
+
+class _NoPage:
+    """Where nothing is seen any more."""
+
+    def lay_out(self) -> None:
+        pass
+
+    def hide_last(self) -> None:
+        pass
+
+    def part_begins(self, leaf: Leaf) -> None:
+        pass
+
+    def part_grows(self, leaf: Leaf, text: str) -> None:
+        pass
+
+    def generation_begins(self) -> None:
+        pass
+
+    def part_ends(self, ending: Done | Failed) -> None:
+        pass
+
+    def tell(self, message: str, error: bool = False) -> None:
+        pass
 
 
 def conversation(leaves: Sequence[Leaf]) -> Conversation:

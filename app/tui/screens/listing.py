@@ -81,11 +81,10 @@ class ListingScreen(Screen[Result]):
         self.query_one("#detail", Static).update(text)
 
     def show_empty(self, empty: bool, hint: str = "") -> None:
-        """The list, or a line where it would be."""
+        """A line above the list that is empty; the list keeps the focus, and with it the keys."""
         line = self.query_one("#empty", Static)
         line.display = empty
         line.update(hint or self.EMPTY_HINT)
-        self.query_one("#list").display = not empty
 
     # -- keys
 

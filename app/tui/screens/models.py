@@ -84,11 +84,13 @@ class ModelsScreen(ListingScreen[ModelEntry]):
 
     def _found(self, entry: ModelEntry) -> None:
         self.entries.append(entry)
-        self.refill(self.query_text)
+        if self.is_attached:  # it may have been left meanwhile
+            self.refill(self.query_text)
 
     def _all_found(self) -> None:
         self.searching = False
-        self.refill(self.query_text)
+        if self.is_attached:
+            self.refill(self.query_text)
 
     # -- the table
 

@@ -1,0 +1,160 @@
+"""Models: the table, switching in the middle of a story, failures that keep the old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fireside.app.settings import Paths
+from fireside.app.tui.screens.models import ModelsScreen
+from fireside.app.tui.widgets.choice import Choice
+from fireside.app.tui.widgets.header import StoryHeader
+from tests.app.tiny import write_tiny
+from tests.app.tui.conftest import Desk, Start
+from tests.app.tui.fake import FakeInference
+
+
+@pytest.fixture
+def models(paths: Paths) -> Path:
+    """Two models that can run and one that cannot."""
+    folder = paths.models_dir
+    write_tiny(folder, "tiny.bin", 0)
+    write_tiny(folder, "other.bin", 1)
+    (folder / "broken.gguf").write_bytes(b"GGUF and no more")
+    return folder
+
+
+def header(desk: Desk) -> StoryHeader:
+    return desk.desk.query_one(StoryHeader)
+
+
+async def open_models(desk: Desk) -> ModelsScreen:
+    await desk.press("ctrl+o")
+    screen = desk.app.screen
+    assert isinstance(screen, ModelsScreen)
+    for _ in range(200):
+        if not screen.searching:
+            break
+        await desk.pilot.pause(0.02)
+    return screen
+
+
+async def test_the_table_says_why_a_model_cannot_run(start: Start, models: Path) -> None:
+    async with start() as desk:
+        screen = await open_models(desk)
+        rows = {entry.name: entry for entry in screen.entries}
+        assert {"storyteller", "tiny", "other", "broken"} <= set(rows)
+        assert rows["broken"].problem
+        await desk.press("slash", *"broken", "enter")
+        assert screen.table.row_count == 1
+        assert "Cannot run" in str(screen.query_one("#detail").render())
+        await desk.press("enter")
+        assert desk.app.screen is screen
+        assert any("broken cannot run" in line for line in desk.notices)
+        await desk.press("escape", "escape")
+        assert desk.app.screen is desk.desk
+
+
+async def test_a_model_is_changed_in_the_middle_of_a_story(start: Start, models: Path) -> None:
+    inference = FakeInference(" one.", " two.")
+    async with start(inference) as desk:
+        await desk.type("Count:", "enter")
+        inference.slow_load = True
+        await open_models(desk)
+        await desk.press("slash", *"tiny", "enter", "enter")
+        assert desk.app.screen is desk.desk
+        inference.progress(0.5)
+        await desk.settle()
+        assert header(desk).progress == 0.5
+        assert "tiny" in header(desk).activity
+        await desk.press("enter")  # the old one still writes
+        assert desk.text == "Count: one. two."
+        inference.finish_load()
+        await desk.settle()
+        assert header(desk).progress is None
+        assert header(desk).detail.startswith("tiny · as is")
+        assert inference.specs[-1].path == models / "tiny.bin"
+        await desk.press("enter")
+        assert inference.prompt == "Count: one. two."
+
+
+async def test_weights_are_changed_and_kept(start: Start, paths: Paths) -> None:
+    async with start() as desk:
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("2")
+        assert desk.inference.specs[-1].quant == "q8"
+        assert "Q8" in header(desk).detail
+    assert 'quant = "q8"' in paths.config_file.read_text()
+
+
+async def test_a_failure_keeps_the_old_model_and_says_so(start: Start) -> None:
+    inference = FakeInference()
+    async with start(inference) as desk:
+        inference.fail_load = "there is not enough memory"
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("3")
+        assert desk.notices == [
+            "storyteller could not be loaded: there is not enough memory. storyteller stays."
+        ]
+        assert "as is" in header(desk).detail
+        assert desk.desk.panel.query_one("#quant", Choice).value == "none"
+        await desk.press("escape", "enter")
+        assert desk.text
+
+
+async def test_a_newer_wish_replaces_the_load_under_way(start: Start) -> None:
+    inference = FakeInference()
+    async with start(inference) as desk:
+        inference.slow_load = True
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("2")
+        await desk.press("3")
+        assert desk.desk.switching.loading
+        assert header(desk).activity == "loading storyteller Q4"
+        inference.finish_load()
+        await desk.settle()
+        assert "Q4" in header(desk).detail
+        assert not desk.desk.switching.loading
+
+
+async def test_going_back_to_the_model_in_use_gives_the_load_up(start: Start) -> None:
+    inference = FakeInference()
+    async with start(inference) as desk:
+        inference.slow_load = True
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("2")
+        await desk.press("1")
+        assert not desk.desk.switching.loading
+        assert inference.loading is None
+        assert header(desk).progress is None
+
+
+async def test_escape_gives_a_load_up(start: Start) -> None:
+    inference = FakeInference()
+    async with start(inference) as desk:
+        inference.slow_load = True
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("2", "escape")
+        assert desk.desk.switching.loading  # the first escape came back to the line
+        await desk.press("escape")
+        assert not desk.desk.switching.loading
+        assert "was not loaded" in desk.note
+        assert desk.desk.panel.query_one("#quant", Choice).value == "none"
+
+
+async def test_threads_are_set_once_the_slider_rests(start: Start) -> None:
+    async with start() as desk:
+        before = len(desk.inference.specs)
+        desk.desk.panel.query_one("#threads").focus()
+        await desk.press("right", "right")
+        assert len(desk.inference.specs) == before
+        await desk.settle(0.8)
+        assert len(desk.inference.specs) == before + 1
+        assert desk.inference.specs[-1].threads == 2
+
+
+async def test_an_unknown_model_falls_back_to_the_storyteller(start: Start) -> None:
+    async with start(model="nowhere") as desk:
+        assert any("nowhere" in line for line in desk.notices)
+        assert desk.inference.specs[-1].path.name == "storyteller.gguf"
