@@ -1,8 +1,8 @@
 """The sampler chain: penalties, top-k, typical-p, top-p, min-p, temperature, draw.
 
-Candidates are two arrays of equal length, ids (int64) and logits (float64), most likely first
-once a stage has sorted them; ties go to the lower id. A stage returns the candidates it keeps,
-never none. Sums are float64, so a choice does not hang on the last bit of a float32.
+Candidates are two arrays of equal length, ids (int64) and logits (float64): by id, or most likely
+first once a stage has sorted them; ties go to the lower id. A stage returns the candidates it
+keeps, never none. Sums are float64, so a choice does not hang on the last bit of a float32.
 """
 
 from __future__ import annotations
@@ -23,18 +23,23 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Tokens still in the race; `ranked` = sorted, most likely first."""
+    """Tokens still in the race; `ranked` = sorted, most likely first, else by id.
+
+    `beside` is the weight exp(logit - largest logit) of tokens set aside unsorted because no stage
+    will keep them: they count where a stage asks for a share of the whole.
+    """
 
     ids: Ids
     logits: Logits
     ranked: bool = False
+    beside: float = 0.0
 
     def sorted(self) -> Candidates:
         """The same, most likely first, ties by id."""
         if self.ranked:
             return self
-        order = np.lexsort((self.ids, -self.logits))
-        return Candidates(self.ids[order], self.logits[order], True)
+        order = np.argsort(-self.logits, kind="stable")
+        return Candidates(self.ids[order], self.logits[order], True, self.beside)
 
     def first(self, count: int) -> Candidates:
         """The first `count`, at least one."""
@@ -103,8 +108,9 @@ def top_p(c: Candidates, s: Sampling) -> Candidates:
     if s.top_p >= 1.0:
         return c
     c = c.sorted()
-    count = int(np.searchsorted(np.cumsum(softmax(c.logits)), s.top_p)) + 1
-    return c.first(count)
+    weights = np.exp(c.logits - c.logits[0])
+    reached = np.cumsum(weights) / (weights.sum() + c.beside)
+    return c.first(int(np.searchsorted(reached, s.top_p)) + 1)
 
 
 def min_p(c: Candidates, s: Sampling) -> Candidates:
@@ -153,14 +159,11 @@ class Chain:
         return values
 
     def survivors(self, values: Logits) -> tuple[Ids, Logits]:
-        """Ids and probabilities of what the stages leave of penalised logits, likeliest first."""
+        """Ids and probabilities of what the stages leave of penalised logits [vocab]."""
         s = self.sampling
-        c = Candidates(np.arange(len(values), dtype=np.int64), values)
-        if s.min_p > 0 and s.top_k == 0 and s.typical_p >= 1.0:
-            c = min_p_before_sorting(c, s)
+        c = set_aside(Candidates(np.arange(len(values), dtype=np.int64), values), s)
         for _, stage in STAGES:
             c = stage(c, s)
-        c = c.sorted()
         return c.ids, softmax(c.logits / s.temperature)
 
     def choose(
@@ -185,16 +188,17 @@ class Chain:
         return describe(logits, chosen, alternatives)
 
 
-def min_p_before_sorting(c: Candidates, s: Sampling) -> Candidates:
-    """Drop what top-p and min-p cannot both keep, without changing what they do keep.
+def set_aside(c: Candidates, s: Sampling) -> Candidates:
+    """Before top-p has to sort: put aside what min-p will drop anyway.
 
-    Sorting a large vocabulary is most of the work. What lies so far below the best that all of it
-    together cannot weigh 1e-12 of the total changes no decision of top-p that is not lost in
-    rounding, so it need not be sorted.
+    Both keep a run of the most likely, so their order does not matter as long as top-p knows the
+    weight of the whole. Without min-p, what all together weighs less than 1e-12 goes aside.
     """
-    floor = c.logits.max() - 27.6 - np.log(len(c.ids))  # e^-27.6 = 1e-12
-    kept = c.logits >= min(floor, c.logits.max() + np.log(s.min_p))
-    return Candidates(c.ids[kept], c.logits[kept], c.ranked)
+    if s.top_p >= 1.0 or s.top_k > 0 or s.typical_p < 1.0:
+        return c
+    x = c.logits - c.logits.max()
+    kept = x >= (np.log(s.min_p) if s.min_p > 0 else -27.6 - np.log(len(x)))  # e^-27.6 = 1e-12
+    return Candidates(c.ids[kept], c.logits[kept], False, float(np.exp(x[~kept]).sum()))
 
 
 def describe(logits: NDArray[np.float32], chosen: int, alternatives: int) -> Choice:

@@ -37,7 +37,8 @@ samplings = st.builds(
 def survivors(logits: np.ndarray, **settings: object) -> tuple[list[int], np.ndarray]:
     chain = Chain(Sampling(**{**OFF, **settings}), 0)
     ids, p = chain.survivors(chain.penalised(np.asarray(logits, np.float32), []))
-    return ids.tolist(), p
+    order = np.lexsort((ids, -p))
+    return ids[order].tolist(), p[order]
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -131,15 +132,14 @@ def test_a_choice_is_always_a_survivor(
     assert len(ids) >= 1
     assert len(set(ids.tolist())) == len(ids)
     assert p.sum() == pytest.approx(1)
-    assert (np.diff(p) <= 1e-12).all()  # likeliest first
     choice = chain.choose(logits, history, 7)
     assert choice.id in ids
     assert choice == chain.choose(logits, history, 7)
     assert 0 <= choice.probability <= 1
 
 
-@given(logits_arrays, st.floats(0.01, 1), st.floats(0.001, 1))
-def test_dropping_the_hopeless_before_sorting_changes_nothing(
+@given(logits_arrays, st.floats(0.01, 0.99), st.floats(0, 1))
+def test_setting_aside_before_sorting_changes_nothing(
     logits: np.ndarray, top_p: float, min_p: float
 ) -> None:
     chain = Chain(Sampling(**{**OFF, "top_p": top_p, "min_p": min_p}), 0)
@@ -147,8 +147,9 @@ def test_dropping_the_hopeless_before_sorting_changes_nothing(
     slow = c.Candidates(np.arange(len(logits)), logits.astype(np.float64))
     for _, stage in STAGES:
         slow = stage(slow, chain.sampling)
-    assert abs(len(fast) - len(slow.ids)) <= 1  # a sum within rounding of top_p may fall either way
-    assert fast.tolist()[: len(slow.ids)] == slow.sorted().ids.tolist()[: len(fast)]
+    # a sum within rounding of top_p may fall either way
+    assert abs(len(fast) - len(slow.ids)) <= 1
+    assert fast.tolist()[: len(slow.ids)] == slow.ids.tolist()[: len(fast)]
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**31))
