@@ -1,7 +1,7 @@
 """How cffi builds fireside.engine._native from the C files here (API mode).
 
 Read by setup.py (`cffi_modules`) from the project's root; `python native/build_native.py` does
-nothing. The declarations are those of fireside.h, between its two marks.
+nothing. The declarations are those between the two marks of each header.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ SOURCES = (
     "kernels_avxvnni.c",
     "kernels_avx512.c",
     "kernels_amx.c",
+    "sampler.c",
 )
+HEADERS = ("fireside.h", "sampler.h")
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # Never -march=native: one extension holds every instruction set and chooses at run time.
@@ -27,16 +29,16 @@ FLAGS = ("-O3", "-std=gnu11", "-fno-wrapv", "-fno-math-errno", "-ffp-contract=of
 
 
 def declarations() -> str:
-    """The part of fireside.h that Python sees."""
-    text = Path("native/fireside.h").read_text(encoding="utf-8")
-    return text.split("/* cffi begins */")[1].split("/* cffi ends */")[0]
+    """The parts of the headers that Python sees."""
+    texts = (Path("native", name).read_text(encoding="utf-8") for name in HEADERS)
+    return "".join(t.split("/* cffi begins */")[1].split("/* cffi ends */")[0] for t in texts)
 
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "fireside.engine._native",
-    '#include "fireside.h"',
+    "".join(f'#include "{name}"\n' for name in HEADERS),
     sources=[f"native/{name}" for name in SOURCES],
     include_dirs=["native"],
     depends=[f"native/{p.name}" for p in sorted(Path("native").glob("*.h"))],

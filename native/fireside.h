@@ -93,6 +93,11 @@ int32_t fs_step(fs_model *model, fs_cache *cache, const int32_t *tokens, int32_t
                 int32_t position, int32_t rows, float *logits);
 void fs_abort(fs_model *model); /* the running step, or the next one, returns FS_ABORTED */
 
+/* Time spent in each kind of operation (FS_EMBED ... FS_SELECT; a matmul's input included), waiting
+ * for the other threads included, as the first thread sees it. */
+void fs_profile(fs_model *model, int32_t on);              /* on or off, from zero */
+void fs_profile_read(const fs_model *model, double *seconds); /* [7] */
+
 /* cffi ends */
 
 #include "kernels.h"

@@ -33,7 +33,7 @@ FS_INLINE q8_sum q8_dot(q8_sum sum, w8 w, x4 x)
     return (q8_sum){_mm256_add_epi32(sum.a, q8_products(w.size.a, w.sign.a, x)),
                     _mm256_add_epi32(sum.b, q8_products(w.size.b, w.sign.b, x))};
 }
-#define q8_start(shift) int_set(0)
+#define q8_start(shift) ((void)(shift), int_set(0))
 #define q8_finish(sum, shift) (sum)
 
 /* Q4: eight pairs of products up to 15 * 127 each fit into 16 bits: 30,480. */

@@ -346,6 +346,10 @@ FS_INLINE void fs_attend_n(const int N, const fs_attend *a, int32_t query)
         inverse[i] = fs_softmax(a->scores + i * a->score_stride, a->position + i * a->step + 1);
     for (; element + A_WIDE * FS_LANES <= a->value_width; element += A_WIDE * FS_LANES)
         fs_value_tile(N, A_WIDE, a, inverse, query, element);
+    if (A_WIDE > 3 && element + 3 * FS_LANES == a->value_width) {
+        fs_value_tile(N, A_WIDE > 3 ? 3 : 1, a, inverse, query, element); /* heads of 48 */
+        return;
+    }
     for (; element < a->value_width; element += FS_LANES)
         fs_value_tile(N, 1, a, inverse, query, element);
 }

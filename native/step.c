@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -54,6 +55,8 @@ struct fs_model {
     char *scratch;
     int64_t scratch_nbytes;
     _Atomic int32_t abort;
+    int32_t profile;
+    int64_t spent[FS_SELECT + 1]; /* nanoseconds */
 };
 
 struct fs_cache {
@@ -86,6 +89,13 @@ typedef struct {
     int32_t index, count; /* this thread of how many */
     int32_t rows;         /* rows that go through the operations now */
 } fs_worker;
+
+static int64_t nanoseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 /* ---- threads ---- */
 
@@ -348,7 +358,9 @@ static int select_rows(fs_worker *w, const fs_op *op)
 static void run_ops(fs_worker *w)
 {
     const fs_model *m = w->run->model;
+    int profile = m->profile && w->index == 0;
     for (const fs_op *op = m->ops; op < m->ops + m->n_ops; op++) {
+        int64_t start = profile ? nanoseconds() : 0;
         switch (op->kind) {
         case FS_EMBED: embed(w, op); break;
         case FS_NORM: norm(w, op); break;
@@ -361,6 +373,7 @@ static void run_ops(fs_worker *w)
             break;
         }
         if (meet(w)) return;
+        if (profile) w->run->model->spent[op->kind] += nanoseconds() - start;
     }
 }
 
@@ -421,6 +434,17 @@ int32_t fs_step(fs_model *m, fs_cache *cache, const int32_t *tokens, int32_t n, 
 
 void fs_abort(fs_model *m) { atomic_store(&m->abort, 1); }
 
+void fs_profile(fs_model *m, int32_t on)
+{
+    memset(m->spent, 0, sizeof m->spent);
+    m->profile = on;
+}
+
+void fs_profile_read(const fs_model *m, double *seconds)
+{
+    for (int kind = FS_EMBED; kind <= FS_SELECT; kind++) seconds[kind] = (double)m->spent[kind] * 1e-9;
+}
+
 /* ---- making and freeing ---- */
 
 /* Hands out 64-byte aligned parts; a first round with memory NULL only counts. */
@@ -463,6 +487,11 @@ static void *copy(const void *from, int64_t count, size_t size)
     return p;
 }
 
+static int64_t odd_lines(int64_t nbytes)
+{
+    return (fs_round_up(nbytes, 64) / 64 | 1) * 64;
+}
+
 static int fill_model(fs_model *m, const fs_shape *shape)
 {
     int64_t widest = FS_LANES;
@@ -488,9 +517,10 @@ static int fill_model(fs_model *m, const fs_shape *shape)
         m->turns[i].frequency = copy(t->frequency, t->rotary_dim / 2, sizeof(double));
         if (!m->turns[i].frequency) return 0;
     }
-    m->f_stride = widest;
-    m->q_stride = fs_round_up(widest, 64);
-    m->b_stride = fs_round_up(m->q_stride / FS_BLOCK, FS_LANES);
+    /* an odd number of cache lines: 16 rows at once must not fall into the same few cache sets */
+    m->f_stride = odd_lines(widest * 4) / 4;
+    m->q_stride = odd_lines(widest);
+    m->b_stride = odd_lines(m->q_stride / FS_BLOCK * 4) / 4;
     fs_arena arena = {NULL, 0};
     take_scratch(&arena, m, shape);
     m->scratch_nbytes = arena.used;

@@ -1,0 +1,408 @@
+/* The sampler chain: what engine/samplers/chain.py does, in a few passes over the logits.
+ *
+ * The passes over the whole vocabulary (penalties, largest, sum of weights, selection) are float
+ * loops that the compiler vectorises, once for every instruction set; sums run in 16 lanes, so
+ * every instruction set gives the same bits. What is left of the vocabulary is small, and is sorted
+ * and summed in double like the Python chain. */
+
+#include "sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16
+#define RUN 512        /* elements summed in float before the sum goes on in double */
+#define BUCKETS 512    /* of 1/8 nat below the largest logit */
+#define SORTED_AT_ONCE 1024
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define FS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FS_CLONES
+#endif
+
+typedef struct candidate {
+    double logit;
+    int32_t id;
+} candidate;
+
+typedef struct pool {
+    candidate *items; /* [count] */
+    int32_t count;
+    double beside; /* weight, relative to the largest logit, of what was set aside unsorted */
+} pool;
+
+/* ---- passes over the vocabulary ---- */
+
+/* The largest of x [n] in *largest; 0 where one is not finite. */
+FS_CLONES static int32_t find_largest(const float *x, int32_t n, float *largest)
+{
+    float high[LANES], odd[LANES];
+    for (int i = 0; i < LANES; i++) high[i] = -INFINITY, odd[i] = 0.0f;
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            float a = x[i + k];
+            high[k] = a > high[k] ? a : high[k];
+            odd[k] += a * 0.0f; /* NaN as soon as one is not finite */
+        }
+    for (int k = 0; i < n; i++, k++) {
+        high[k] = x[i] > high[k] ? x[i] : high[k];
+        odd[k] += x[i] * 0.0f;
+    }
+    float m = high[0], o = odd[0];
+    for (int k = 1; k < LANES; k++) {
+        m = high[k] > m ? high[k] : m;
+        o += odd[k];
+    }
+    *largest = m;
+    return o == 0.0f;
+}
+
+/* e^x for x <= 0, within 2 ulp down to -87 and 0 at most e^-87 below (Cody and Waite). */
+static inline __attribute__((always_inline)) float exp_below(float x)
+{
+    x = x < -87.0f ? -87.0f : x;
+    float n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds to an integer */
+    int32_t bits;
+    memcpy(&bits, &n, 4);
+    n -= 12582912.0f;
+    float r = x - n * 0.693145752f; /* ln 2 in two parts */
+    r = r - n * 1.42860677e-6f;
+    float p = 1.38888890e-3f;
+    p = p * r + 8.33333377e-3f;
+    p = p * r + 4.16666679e-2f;
+    p = p * r + 1.66666672e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t power = (int32_t)((uint32_t)(bits + 127) << 23);
+    float scale;
+    memcpy(&scale, &power, 4);
+    return p * scale;
+}
+
+/* Sum of e^(x - largest) over x [n]. */
+FS_CLONES static double sum_weights(const float *x, int32_t n, float largest)
+{
+    double total = 0.0;
+    for (int32_t start = 0; start < n; start += RUN) {
+        int32_t end = start + RUN < n ? start + RUN : n, i = start;
+        float lane[LANES] = {0};
+        for (; i + LANES <= end; i += LANES)
+            for (int k = 0; k < LANES; k++) lane[k] += exp_below(x[i + k] - largest);
+        for (int k = 0; i < end; i++, k++) lane[k] += exp_below(x[i] - largest);
+        double sum = 0.0;
+        for (int k = 0; k < LANES; k++) sum += lane[k];
+        total += sum;
+    }
+    return total;
+}
+
+/* Largest of each run of 64 of x [n]: high [ceil(n / 64)]. */
+FS_CLONES static void find_peaks(const float *x, int32_t n, float *high)
+{
+    for (int32_t start = 0; start < n; start += 64) {
+        float lane[LANES];
+        for (int k = 0; k < LANES; k++) lane[k] = -INFINITY;
+        int32_t end = start + 64 < n ? start + 64 : n, i = start;
+        for (; i + LANES <= end; i += LANES)
+            for (int k = 0; k < LANES; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+        for (int k = 0; i < end; i++, k++) lane[k] = x[i] > lane[k] ? x[i] : lane[k];
+        float m = lane[0];
+        for (int k = 1; k < LANES; k++) m = lane[k] > m ? lane[k] : m;
+        *high++ = m;
+    }
+}
+
+/* ---- selections ---- */
+
+/* Likelier first; ties go to the lower id. */
+static int compare(const void *a, const void *b)
+{
+    const candidate *p = a, *q = b;
+    if (p->logit != q->logit) return p->logit > q->logit ? -1 : 1;
+    return (p->id > q->id) - (p->id < q->id);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const candidate *p = a, *q = b;
+    return (p->id > q->id) - (p->id < q->id);
+}
+
+static void sort(pool *c) { qsort(c->items, (size_t)c->count, sizeof *c->items, compare); }
+
+/* Every token whose logit reaches `least`, in the order of ids; peaks as find_peaks gives them. */
+static void collect(const float *x, int32_t n, const float *peaks, float least, pool *c)
+{
+    c->count = 0;
+    for (int32_t start = 0; start < n; start += 64) {
+        if (peaks[start / 64] < least) continue;
+        int32_t end = start + 64 < n ? start + 64 : n;
+        for (int32_t i = start; i < end; i++)
+            if (x[i] >= least) c->items[c->count++] = (candidate){x[i], i};
+    }
+}
+
+static void sift(candidate *heap, int32_t count, int32_t at)
+{
+    for (;;) { /* the least likely at the root */
+        int32_t child = 2 * at + 1;
+        if (child >= count) return;
+        if (child + 1 < count && compare(&heap[child + 1], &heap[child]) > 0) child++;
+        if (compare(&heap[child], &heap[at]) <= 0) return;
+        candidate swap = heap[at];
+        heap[at] = heap[child];
+        heap[child] = swap;
+        at = child;
+    }
+}
+
+/* The k likeliest of x [n], sorted. */
+static void select_best(const float *x, int32_t n, const float *peaks, int32_t k, pool *c)
+{
+    if (k > n) k = n;
+    c->count = k;
+    for (int32_t i = 0; i < k; i++) c->items[i] = (candidate){x[i], i};
+    for (int32_t i = k / 2 - 1; i >= 0; i--) sift(c->items, k, i);
+    for (int32_t i = k; i < n; i++) {
+        if (i % 64 == 0 && peaks[i / 64] <= c->items[0].logit) {
+            i += 63;
+            continue;
+        }
+        if (x[i] > c->items[0].logit) { /* a tie keeps the lower id, which is there already */
+            c->items[0] = (candidate){x[i], i};
+            sift(c->items, k, 0);
+        }
+    }
+    sort(c);
+}
+
+/* A logit that certainly leaves enough for top-p: the end of the bucket in which the share is
+ * reached, so that few have to be sorted. */
+static float least_for(const pool *c, float largest, double top_p)
+{
+    double weight[BUCKETS] = {0}, total = c->beside, reached = 0.0;
+    for (int32_t i = 0; i < c->count; i++) {
+        double below = largest - c->items[i].logit;
+        int32_t b = below * 8 < BUCKETS - 1 ? (int32_t)(below * 8) : BUCKETS - 1;
+        weight[b] += exp_below((float)-below);
+    }
+    for (int b = 0; b < BUCKETS; b++) total += weight[b];
+    for (int b = 0; b < BUCKETS - 1; b++) {
+        reached += weight[b];
+        if (reached >= top_p * total * (1 + 1e-5)) return largest - (float)(b + 1) / 8;
+    }
+    return -INFINITY;
+}
+
+/* Keep what reaches `least`; the rest counts as weight beside. */
+static void drop_below(pool *c, float largest, float least)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < c->count; i++)
+        if (c->items[i].logit >= least)
+            c->items[kept++] = c->items[i];
+        else
+            c->beside += exp(c->items[i].logit - largest);
+    c->count = kept;
+}
+
+/* ---- the stages ---- */
+
+static double weigh(const pool *c, double *weight)
+{
+    double largest = -INFINITY, total = 0.0;
+    for (int32_t i = 0; i < c->count; i++)
+        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
+    for (int32_t i = 0; i < c->count; i++) total += weight[i] = exp(c->items[i].logit - largest);
+    return total;
+}
+
+/* Keep those whose surprise is nearest the expected one; they come out as they went in. */
+static void typical(pool *c, double typical_p, double *weight)
+{
+    double total = weigh(c, weight), expected = 0.0, reached = 0.0;
+    candidate *by_distance = malloc((size_t)c->count * sizeof *by_distance);
+    if (!by_distance) return;
+    for (int32_t i = 0; i < c->count; i++) {
+        double p = weight[i] / total;
+        if (p > 0) expected -= p * log(p);
+    }
+    for (int32_t i = 0; i < c->count; i++) {
+        double p = weight[i] / total;
+        double surprise = -log(p > 1e-300 ? p : 1e-300);
+        by_distance[i] = (candidate){-fabs(surprise - expected), i};
+    }
+    qsort(by_distance, (size_t)c->count, sizeof *by_distance, compare);
+    int32_t kept = 0;
+    while (kept < c->count) {
+        reached += weight[by_distance[kept++].id] / total;
+        if (reached >= typical_p) break;
+    }
+    qsort(by_distance, (size_t)kept, sizeof *by_distance, by_id);
+    for (int32_t i = 0; i < kept; i++) c->items[i] = c->items[by_distance[i].id];
+    c->count = kept;
+    free(by_distance);
+}
+
+static void top_p(pool *c, double share, double *weight)
+{
+    sort(c);
+    double total = weigh(c, weight) + c->beside, reached = 0.0;
+    for (int32_t i = 0; i < c->count; i++) {
+        reached += weight[i] / total;
+        if (reached >= share) {
+            c->count = i + 1;
+            return;
+        }
+    }
+}
+
+static void min_p(pool *c, double share)
+{
+    double largest = -INFINITY;
+    for (int32_t i = 0; i < c->count; i++)
+        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
+    double least = largest + log(share);
+    int32_t kept = 0;
+    for (int32_t i = 0; i < c->count; i++)
+        if (c->items[i].logit >= least) c->items[kept++] = c->items[i];
+    c->count = kept;
+}
+
+static int32_t draw(const pool *c, double temperature, double uniform, double *weight)
+{
+    double largest = -INFINITY, total = 0.0, reached = 0.0;
+    for (int32_t i = 0; i < c->count; i++)
+        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
+    for (int32_t i = 0; i < c->count; i++)
+        total += weight[i] = exp((c->items[i].logit - largest) / temperature);
+    for (int32_t i = 0; i < c->count; i++) {
+        reached += weight[i] / total;
+        if (reached > uniform) return c->items[i].id;
+    }
+    return c->items[c->count - 1].id;
+}
+
+/* ---- penalties ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    int32_t p = *(const int32_t *)a, q = *(const int32_t *)b;
+    return (p > q) - (p < q);
+}
+
+/* x [vocab] in place; sorted: [n] scratch. */
+static void penalise(float *x, int32_t vocab, const fs_sampling *s, const int32_t *recent,
+                     int32_t n, int32_t *sorted)
+{
+    memcpy(sorted, recent, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    for (int32_t i = 0; i < n;) {
+        int32_t id = sorted[i], count = 0;
+        for (; i < n && sorted[i] == id; i++) count++;
+        if (id < 0 || id >= vocab) continue;
+        double a = x[id];
+        if (s->repetition != 1.0) {
+            if (s->power) a *= pow(s->repetition, count);
+            else a = a > 0 ? a / s->repetition : a * s->repetition;
+        }
+        x[id] = (float)(a - s->presence - s->frequency * count);
+    }
+}
+
+/* ---- the chain ---- */
+
+typedef struct scratch {
+    float *x;         /* [vocab] penalised logits */
+    float *peaks;     /* [vocab / 64 + 1] */
+    candidate *items; /* [vocab] */
+    double *weight;   /* [vocab] */
+} scratch;
+
+int64_t fs_sample_scratch(int32_t vocab)
+{
+    return (int64_t)vocab * (sizeof(candidate) + sizeof(double) + sizeof(float)) +
+           (vocab / 64 + 1) * (int64_t)sizeof(float) + 64;
+}
+
+static scratch lay_out(void *memory, int32_t vocab)
+{
+    scratch s;
+    s.items = memory;
+    s.weight = (double *)(s.items + vocab);
+    s.x = (float *)(s.weight + vocab);
+    s.peaks = s.x + vocab;
+    return s;
+}
+
+static int32_t choose(const float *x, int32_t vocab, float largest, const fs_sampling *s,
+                      double uniform, const scratch *room)
+{
+    pool c = {room->items, 0, 0.0};
+    if (s->temperature == 0.0) {
+        int32_t i = 0;
+        while (x[i] != largest) i++;
+        return i;
+    }
+    find_peaks(x, vocab, room->peaks);
+    if (s->top_k > 0 && s->top_k < vocab) {
+        select_best(x, vocab, room->peaks, s->top_k, &c);
+    } else if (s->typical_p >= 1.0 && s->top_p < 1.0) {
+        float least = s->min_p > 0 ? (float)(largest + log(s->min_p)) : -INFINITY;
+        collect(x, vocab, room->peaks, least, &c);
+        if (s->min_p > 0) {
+            double kept = 0.0;
+            for (int32_t i = 0; i < c.count; i++)
+                kept += exp_below((float)(c.items[i].logit - largest));
+            c.beside = fmax(0.0, sum_weights(x, vocab, largest) - kept);
+        }
+        if (c.count > SORTED_AT_ONCE)
+            drop_below(&c, largest, least_for(&c, largest, s->top_p));
+    } else {
+        collect(x, vocab, room->peaks, -INFINITY, &c);
+    }
+    if (s->typical_p < 1.0) typical(&c, s->typical_p, room->weight);
+    if (s->top_p < 1.0) top_p(&c, s->top_p, room->weight);
+    if (s->min_p > 0.0) min_p(&c, s->min_p);
+    return draw(&c, s->temperature, uniform, room->weight);
+}
+
+int32_t fs_sample(const float *logits, int32_t vocab, const fs_sampling *s, const int32_t *recent,
+                  int32_t n_recent, double uniform, int32_t alternatives, int32_t *out_ids,
+                  double *out_p, void *memory)
+{
+    scratch room = lay_out(memory, vocab);
+    float own_largest, largest;
+    if (!find_largest(logits, vocab, &own_largest)) return -1;
+    double total = sum_weights(logits, vocab, own_largest);
+
+    const float *x = logits;
+    largest = own_largest;
+    if (n_recent && (s->repetition != 1.0 || s->presence != 0.0 || s->frequency != 0.0)) {
+        memcpy(room.x, logits, (size_t)vocab * sizeof *room.x);
+        int32_t *sorted = n_recent <= vocab ? (int32_t *)room.weight
+                                            : malloc((size_t)n_recent * sizeof *sorted);
+        if (!sorted) return -2;
+        penalise(room.x, vocab, s, recent, n_recent, sorted);
+        if (n_recent > vocab) free(sorted);
+        x = room.x;
+        if (!find_largest(x, vocab, &largest)) return -1;
+    }
+    int32_t id = choose(x, vocab, largest, s, uniform, &room);
+    out_ids[0] = id;
+    out_p[0] = exp((double)logits[id] - own_largest) / total;
+    if (alternatives > 0) {
+        pool best = {room.items, 0, 0.0};
+        find_peaks(logits, vocab, room.peaks);
+        select_best(logits, vocab, room.peaks, alternatives, &best);
+        for (int32_t i = 0; i < best.count; i++) {
+            out_ids[1 + i] = best.items[i].id;
+            out_p[1 + i] = exp(best.items[i].logit - own_largest) / total;
+        }
+    }
+    return 0;
+}
