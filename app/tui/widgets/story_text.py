@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from fireside.app.tui.widgets.wrapping import sanitise, wrap
@@ -33,12 +33,46 @@ class Row(NamedTuple):
     text: str
 
 
-@dataclass
 class _Paragraph:
-    start: int
-    first_row: int
-    text: str = ""
-    rows: list[int] = field(default_factory=lambda: [0])
+    """Text between two newlines, kept row by row so that growing it copies no more than a row."""
+
+    __slots__ = ("first_row", "rows", "start", "starts")
+
+    def __init__(self, start: int, first_row: int, text: str, width: int) -> None:
+        self.start = start
+        self.first_row = first_row
+        self.starts = [0]
+        self.rows = [""]
+        self.set_from(0, text, width)
+
+    @property
+    def length(self) -> int:
+        return self.starts[-1] + len(self.rows[-1])
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    def set_from(self, at: int, text: str, width: int) -> None:
+        """Put `text` in the place of row `at` and all below it."""
+        cuts = wrap(text, width)
+        origin = self.starts[at]
+        self.starts[at:] = [origin + cut for cut in cuts]
+        cuts.append(len(text))
+        self.rows[at:] = [text[cuts[i] : cuts[i + 1]] for i in range(len(cuts) - 1)]
+
+    def row_of(self, offset: int) -> int:
+        """Return the row that holds the character `offset` of the paragraph."""
+        return bisect_right(self.starts, offset) - 1
+
+    def slice(self, start: int, end: int) -> str:
+        """Return the text between two offsets in the paragraph, which may lie outside of it."""
+        start = max(0, start)
+        if start >= end:
+            return ""
+        first, last = self.row_of(start), self.row_of(end)
+        origin = self.starts[first]
+        return "".join(self.rows[first : last + 1])[start - origin : end - origin]
 
 
 class StoryText:
@@ -54,7 +88,7 @@ class StoryText:
         self._parts: list[Part] = []
         self._starts: list[int] = []
         self._tail: list[str] = []  # what joined the last part since it was begun
-        self._paragraphs = [_Paragraph(0, 0)]
+        self._paragraphs = [_Paragraph(0, 0, "", self.width)]
 
     # -- reading
 
@@ -78,27 +112,25 @@ class StoryText:
     @property
     def length(self) -> int:
         """Characters of the sanitised text."""
-        last = self._paragraphs[-1]
-        return last.start + len(last.text)
+        return self._paragraphs[-1].end
 
     def row(self, y: int) -> Row:
         """Return row `y`, 0 <= y < row_count."""
         paragraph = self._paragraphs[self._paragraph_of_row(y)]
         at = y - paragraph.first_row
-        start = paragraph.rows[at]
-        end = paragraph.rows[at + 1] if at + 1 < len(paragraph.rows) else len(paragraph.text)
-        return Row(paragraph.start + start, paragraph.start + end, paragraph.text[start:end])
+        start, text = paragraph.start + paragraph.starts[at], paragraph.rows[at]
+        return Row(start, start + len(text), text)
 
     def row_at(self, offset: int) -> int:
         """Return the row that holds the character at `offset`."""
         index = bisect_right(self._paragraphs, offset, key=lambda paragraph: paragraph.start) - 1
         paragraph = self._paragraphs[max(0, index)]
-        return paragraph.first_row + bisect_right(paragraph.rows, offset - paragraph.start) - 1
+        return paragraph.first_row + paragraph.row_of(offset - paragraph.start)
 
     def paragraph_at(self, y: int) -> tuple[int, int]:
         """Return the offsets between which the paragraph of row `y` stands."""
         paragraph = self._paragraphs[self._paragraph_of_row(y)]
-        return paragraph.start, paragraph.start + len(paragraph.text)
+        return paragraph.start, paragraph.end
 
     def slice(self, start: int, end: int) -> str:
         """Return the sanitised text between two offsets."""
@@ -109,7 +141,7 @@ class StoryText:
         for paragraph in self._paragraphs[max(0, index) :]:
             if paragraph.start > end:
                 break
-            pieces.append(paragraph.text[max(0, start - paragraph.start) : end - paragraph.start])
+            pieces.append(paragraph.slice(start - paragraph.start, end - paragraph.start))
         return "\n".join(pieces)
 
     def part_at(self, offset: int) -> Part | None:
@@ -143,6 +175,8 @@ class StoryText:
         common = self._common_parts(parts)
         if common == len(self._parts) == len(parts):
             return self.row_count
+        if self.separate and 0 < common < len(self._parts):
+            common -= 1  # the empty rows after a turn depend on whether another follows
         changed = self._cut(common)
         for part in parts[common:]:
             self.begin(part)
@@ -181,7 +215,7 @@ class StoryText:
         first_row = 0
         for paragraph in self._paragraphs:
             paragraph.first_row = first_row
-            paragraph.rows = wrap(paragraph.text, width)
+            paragraph.set_from(0, "".join(paragraph.rows), width)
             first_row += len(paragraph.rows)
 
     # -- inside
@@ -197,17 +231,14 @@ class StoryText:
 
     def _extend(self, text: str) -> None:
         paragraph = self._paragraphs[-1]
-        paragraph.text += text
-        paragraph.rows[-1:] = wrap(paragraph.text, self.width, paragraph.rows[-1])
+        paragraph.set_from(len(paragraph.rows) - 1, paragraph.rows[-1] + text, self.width)
 
     def _new_paragraph(self, text: str) -> None:
-        paragraph = _Paragraph(self.length + 1, self.row_count, text)
-        paragraph.rows = wrap(text, self.width)
-        self._paragraphs.append(paragraph)
+        self._paragraphs.append(_Paragraph(self.length + 1, self.row_count, text, self.width))
 
     def _close_turn(self) -> int:
         """One empty row, and no more, between what two speakers say."""
-        while len(self._paragraphs) > 1 and not self._paragraphs[-1].text.strip():
+        while len(self._paragraphs) > 1 and not self._paragraphs[-1].slice(0, self.length).strip():
             if self._paragraphs[-1].start <= self._starts[-1]:
                 break
             self._paragraphs.pop()
@@ -237,8 +268,8 @@ class StoryText:
         index = bisect_right(self._paragraphs, offset, key=lambda paragraph: paragraph.start) - 1
         del self._paragraphs[index + 1 :]
         paragraph = self._paragraphs[index]
-        paragraph.text = paragraph.text[: offset - paragraph.start]
         # A word cut short may fit at the end of the row before its own.
-        row = max(0, bisect_right(paragraph.rows, len(paragraph.text)) - 2)
-        paragraph.rows[row:] = wrap(paragraph.text, self.width, paragraph.rows[row])
+        row = max(0, paragraph.row_of(offset - paragraph.start) - 1)
+        kept = paragraph.slice(paragraph.starts[row], offset - paragraph.start)
+        paragraph.set_from(row, kept, self.width)
         return paragraph.first_row + row

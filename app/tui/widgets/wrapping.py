@@ -1,17 +1,19 @@
 """Where a paragraph breaks into rows: greedy word wrap measured in terminal cells.
 
-Two paths give the same rows: one for text whose every character is one cell wide (a few slices
-for each row), one for everything else (character by character, whole graphemes only). Widths are
+Two paths give the same rows: one for rows whose every character is one cell wide (a few slices),
+one for everything else (character by character, whole graphemes only). Widths are
 those of `rich.cells`, because Textual pads and crops with them: another table would shift a row.
 
-Cutting is incremental by construction: where a row ends depends only on the text up to the first
-thing that did not fit, so text that joins the end can only change the last row.
+Cutting is incremental by construction: where a row ends depends only on its own text up to the
+first thing that did not fit, so text that joins the end can only change the last row, and a row can
+be wrapped on without what stands before it.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -29,6 +31,7 @@ _UNSAFE = re.compile(
     "\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _TAB = "    "
+_JOINER = "\u200d"
 
 _CLOSING = frozenset(
     ",.!?;:)]}\"'”’»…%、。，．！？；：）］｝」』】〉》〕〗〙〛ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々・"
@@ -82,41 +85,41 @@ class _Kinds(dict[str, _Kind]):
     def __missing__(self, character: str) -> _Kind:
         width = cell_len(character)
         spacing = unicodedata.category(character) == "Mc" or character in "\u0e33\u0eb3"
-        joins = width == 0 or spacing
-        kind = _Kind(width, joins, "\U0001f1e6" <= character <= "\U0001f1ff")
-        self[character] = kind
+        regional = "\U0001f1e6" <= character <= "\U0001f1ff"
+        kind = self[character] = _Kind(width, width == 0 or spacing, regional)
         return kind
 
 
-KINDS = _Kinds()
+_KINDS = _Kinds()
 
 
 def joins_before(text: str, index: int) -> bool:
     """Whether the character at `index` > 0 belongs to the grapheme before it (flags apart)."""
-    if text[index] == " " or text[index - 1] == " ":
-        return False
-    return KINDS[text[index]].joins or text[index - 1] == "\u200d"
+    before = text[index - 1]
+    joins = before == _JOINER or _KINDS[text[index]].joins
+    return joins and before != " " and text[index] != " "
 
 
-def graphemes(text: str, start: int = 0) -> list[tuple[int, int, int]]:
-    """Return `(start, end, cells)` of each grapheme of `text[start:]`.
+def graphemes(text: str, start: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Yield `(start, end, cells)` of each grapheme of `text[start:]`.
 
     Follows the rules of UAX 29 that matter for cells: marks and variation selectors join what
     stands before them, a zero-width joiner joins both sides, regional indicators pair up.
     """
-    found: list[tuple[int, int, int]] = []
-    kinds = KINDS
+    kinds = _KINDS
     index, size = start, len(text)
     while index < size:
-        kind = kinds[text[index]]
+        cells, _, regional = kinds[text[index]]
         end = index + 1
-        if kind.regional and end < size and kinds[text[end]].regional:
+        if regional and end < size and kinds[text[end]].regional:
             end += 1
-        while end < size and joins_before(text, end):
+        # Nothing below U+0300 joins what stands before it, but for what follows a joiner.
+        while end < size and (text[end] >= "\u0300" or text[end - 1] == _JOINER):
+            if not joins_before(text, end):
+                break
             end += 1
-        found.append((index, end, kind.width if end == index + 1 else cell_len(text[index:end])))
+        yield index, end, cells if end == index + 1 else cell_len(text[index:end])
         index = end
-    return found
 
 
 def wrap(text: str, width: int, start: int = 0) -> list[int]:
@@ -126,47 +129,43 @@ def wrap(text: str, width: int, start: int = 0) -> list[int]:
     width: cells of a row, at least 2 (the widest grapheme).
     Spaces that do not fit at the end of a row hang there, so no character is lost.
     """
-    if _NARROW.fullmatch(text, start):
-        return _wrap_narrow(text, width, start)
-    return _wrap_wide(text, width, start)
-
-
-def _wrap_narrow(text: str, width: int, start: int) -> list[int]:
     rows = [start]
     size = len(text)
-    while size - start > width:
-        end = start + width
-        if text[end] == " ":
-            cut = end
+    # One match for the whole paragraph, or one for each row of a paragraph that is not all plain.
+    plain = _NARROW.fullmatch(text, start) is not None
+    while True:
+        if plain or _NARROW.fullmatch(text, start, start + width + 1):
+            start = _next_narrow(text, width, start)
         else:
-            cut = text.rfind(" ", start, end) + 1 or start
-            for dash in _AFTER_DASH.finditer(text, cut, end + 1):
-                cut = dash.end()
-            if cut == start:
-                cut = end
-        while cut < size and text[cut] == " ":
-            cut += 1
-        if cut == size:
-            break
-        rows.append(cut)
-        start = cut
-    return rows
+            start = _next_wide(text, width, start)
+        if start >= size:
+            return rows
+        rows.append(start)
 
 
-def _may_break(text: str, index: int, wide: bool) -> bool:
-    """Whether a row may begin at `index`; `wide`: one of the two neighbours fills two cells."""
-    before, behind = text[index - 1], text[index]
-    if before == " ":
-        return True
-    if before in _DASHES and _AFTER_DASH.match(text, index - 1):
-        return True
-    return wide and behind not in _CLOSING and before not in _OPENING
+def _next_narrow(text: str, width: int, start: int) -> int:
+    """Return where the next row begins if this one is narrow, and one character more."""
+    size = len(text)
+    end = start + width
+    if end >= size:
+        return size
+    if text[end] == " ":
+        cut = end
+    else:
+        cut = text.rfind(" ", start, end) + 1 or start
+        for dash in _AFTER_DASH.finditer(text, max(cut, start + 1), end + 1):
+            cut = dash.end()
+        if cut == start:
+            cut = end
+    while cut < size and text[cut] == " ":
+        cut += 1
+    return cut
 
 
-def _wrap_wide(text: str, width: int, start: int) -> list[int]:
-    rows = [start]
-    used = used_at_break = 0
-    may_break_at = row_start = start
+def _next_wide(text: str, width: int, start: int) -> int:
+    """Return where the next row begins, whatever this one holds."""
+    used = 0
+    cut = start
     was_wide = False
     for index, _, cells in graphemes(text, start):
         if text[index] == " ":
@@ -174,15 +173,22 @@ def _wrap_wide(text: str, width: int, start: int) -> list[int]:
             was_wide = False
             continue
         is_wide = cells >= 2
-        if index > row_start and _may_break(text, index, is_wide or was_wide):
-            may_break_at, used_at_break = index, used
-        while used + cells > width and index > row_start:
-            if may_break_at > row_start:
-                row_start, used = may_break_at, used - used_at_break
-            else:
-                row_start, used = index, 0
-            rows.append(row_start)
-            used_at_break = 0
+        if index > start:
+            if text[index - 1] == " " or _may_break(text, start, index, is_wide or was_wide):
+                cut = index
+            if used + cells > width:
+                return cut if cut > start else index
         used += cells
         was_wide = is_wide
-    return rows
+    return len(text)
+
+
+def _may_break(text: str, start: int, index: int, wide: bool) -> bool:
+    """Whether a row that began at `start` may end before `index` where no space stands.
+
+    wide: one of the two neighbours fills two cells.
+    """
+    before = text[index - 1]
+    if before in _DASHES:
+        return index - 1 > start and _AFTER_DASH.match(text, index - 1) is not None
+    return wide and text[index] not in _CLOSING and before not in _OPENING

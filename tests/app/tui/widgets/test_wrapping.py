@@ -85,12 +85,21 @@ def test_any_sanitised_text_fits(text: str, width: int) -> None:
         for row in rows_of(paragraph, width):
             shown = row.rstrip(" ")
             # A grapheme of more cells than a row has (a chain of conjuncts) may stand alone.
-            assert cell_len(shown) <= width or len(graphemes(shown)) == 1
+            assert cell_len(shown) <= width or len(list(graphemes(shown))) == 1
 
 
-@given(plain, widths)
-def test_both_paths_agree_on_plain_text(text: str, width: int) -> None:
-    assert wrapping._wrap_narrow(text, width, 0) == wrapping._wrap_wide(text, width, 0)
+@given(plain, widths, st.integers(0, 40))
+def test_both_paths_agree_on_plain_text(text: str, width: int, start: int) -> None:
+    start = min(start, len(text))
+    assert wrapping._next_narrow(text, width, start) == wrapping._next_wide(text, width, start)
+
+
+@given(paragraphs | plain, widths)
+def test_the_fast_path_changes_nothing(text: str, width: int) -> None:
+    rows, start = [0], 0
+    while (start := wrapping._next_wide(text, width, start)) < len(text):
+        rows.append(start)
+    assert rows == wrap(text, width)
 
 
 @given(st.lists(paragraphs | plain, max_size=6), widths)
