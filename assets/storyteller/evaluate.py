@@ -1,57 +1,57 @@
-"""Measure an exported storyteller, and let it write samples.
+"""Measure a storyteller as it ships: the GGUF file, read and sampled by Fireside itself.
 
-    python evaluate.py storyteller.gguf            the figures
-    python evaluate.py storyteller.gguf --samples  and twenty stories, with their seeds
+    python evaluate.py                  the figures
+    python evaluate.py --samples        twenty stories with their seeds, in Markdown
 
 Bits per character: over the held-out stories, each by itself after its BOS, the sum of the token
 losses (the EOS counted) / ln 2 / characters. The rest is counted on sampled stories: distinct-3
 is the share of different word triples among all of them, overlap the share of sampled runs of
-twelve words that stand in the training stories.
+twelve words that stand in the training stories. Needs the corpus, but not PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import math
+import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import data
 import numpy as np
-import torch
-from export import read_gguf
-from model import Storyteller, count_parameters
+
+from fireside.engine import Finished, Model, Sampling, Token, load
+
+HERE = Path(__file__).resolve().parent
+CORPUS = Path(os.environ.get("FIRESIDE_CORPUS", HERE.parents[2] / "shared" / "corpus"))
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the measured stories are sampled; nothing else is in the chain."""
-
-    temperature: float = 0.8
-    top_p: float = 0.95
+def read_texts(path: Path) -> list[str]:
+    """The texts of one .jsonl.xz file, as they stand."""
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
 
 
-@torch.no_grad()
-def bits_per_character(model: Storyteller, work: Path) -> dict[str, float]:
-    """The three figures of the held-out stories."""
-    documents = data.Documents.open(work / "data" / "valid")
-    characters = json.loads((work / "data" / "counts.json").read_text())["characters"]["valid"]
-    # A story longer than the context is cut into windows, each after a BOS of its own.
-    limit = model.config.context - 1
-    rows = []
-    for i in range(len(documents)):
-        ids = documents[i]
-        rows += [np.append(ids[:1], ids[k : k + limit]) for k in range(1, len(ids), limit)]
-    rows.sort(key=len)
+def bits_per_character(model: Model, texts: list[str]) -> dict[str, float]:
+    """The figures of the held-out stories."""
+    end = model.tokenizer.vocabulary.eos_id
+    limit = model.config.context_length
     nats, count = 0.0, 0
-    for start in range(0, len(rows), 8):
-        inputs, targets = map(torch.from_numpy, data.pad(rows[start : start + 8]))
-        here = int((targets >= 0).sum())
-        nats += float(model.loss(inputs, targets)) * here
-        count += here
+    cache = model.executor.new_cache(limit)
+    for text in texts:
+        bos, *ids = [*model.encode(text), end]
+        # A story longer than the context is cut into windows, each after a BOS of its own.
+        for start in range(0, len(ids), limit):
+            targets = np.array(ids[start : start + limit])
+            inputs = np.array([bos, *targets[:-1]], np.int32)
+            logits = model.executor.step(cache, inputs, 0, "all").astype(np.float64)
+            top = logits.max(axis=1)
+            total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
+            nats += float((total - logits[np.arange(len(targets)), targets]).sum())
+            count += len(targets)
+    characters = sum(map(len, texts))
     return {
         "bits_per_character": nats / math.log(2) / characters,
         "nats_per_token": nats / count,
@@ -59,42 +59,21 @@ def bits_per_character(model: Storyteller, work: Path) -> dict[str, float]:
     }
 
 
-@torch.no_grad()
-def write_stories(
-    model: Storyteller,
-    start: list[int],
-    count: int,
-    seed: int,
-    limit: int = 400,
-    sampling: Sampling = Sampling(),
-) -> list[list[int]]:
-    """Sample `count` continuations of the same ids side by side; each ends at its EOS or limit."""
-    generator = torch.Generator().manual_seed(seed)
-    caches: list[list[torch.Tensor]] = [[] for _ in model.layers]
-    tokens = torch.tensor([start] * count)
-    stories: list[list[int]] = [[] for _ in range(count)]
-    for _ in range(limit):
-        logits = model.next_logits(tokens, caches) / sampling.temperature
-        chances, order = logits.softmax(-1).sort(descending=True)
-        chances[chances.cumsum(-1) - chances >= sampling.top_p] = 0
-        tokens = order.gather(1, torch.multinomial(chances, 1, generator=generator))
-        for story, token in zip(stories, tokens[:, 0].tolist(), strict=True):
-            if not story or story[-1] != data.EOS:
-                story.append(token)
-        if all(story[-1] == data.EOS for story in stories):
-            break
-    return stories
+def write_story(model: Model, opening: str, sampling: Sampling, limit: int) -> tuple[str, bool]:
+    """What the model adds to an opening, and whether it came to an end of its own."""
+    text, ended = "", False
+    for event in model.session().generate(opening, sampling, max_tokens=limit):
+        if isinstance(event, Token):
+            text += event.text
+        elif isinstance(event, Finished):
+            text, ended = text + event.text, event.reason == "end"
+    return text, ended
 
 
-def words(text: str) -> list[str]:
-    """Lower-case words without punctuation."""
-    return re.findall(r"[a-z0-9']+", text.lower())
-
-
-def runs(texts: Iterable[str], length: int) -> Iterable[tuple[str, ...]]:
-    """Every run of `length` words of each text."""
+def runs(texts: Iterable[str], length: int) -> Iterator[tuple[str, ...]]:
+    """Every run of `length` words of each text, in lower case and without punctuation."""
     for text in texts:
-        found = words(text)
+        found = re.findall(r"[a-z0-9']+", text.lower())
         for i in range(len(found) - length + 1):
             yield tuple(found[i : i + length])
 
@@ -113,45 +92,48 @@ def overlap(texts: Iterable[str], training: Iterable[str], length: int = 12) -> 
     return sum(run in standing for run in sampled) / max(1, len(sampled))
 
 
+def print_samples(model: Model, sampling: dict[str, float], openings: Path) -> None:
+    """Ten stories from nothing, ten from opening lines, none chosen or changed."""
+    lines = openings.read_text(encoding="utf-8").splitlines()
+    for seed in range(1, 21):
+        opening = "" if seed <= 10 else lines[seed - 11]
+        text, ended = write_story(model, opening, Sampling(seed=seed, **sampling), 0)
+        given = f"**{opening}**" if opening else ""
+        print(f"\n### Seed {seed}\n\n{given}{text}{'' if ended else ' [cut]'}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    here = Path(__file__)
-    parser.add_argument("model", type=Path, nargs="?", default=here.with_name("storyteller.gguf"))
-    parser.add_argument("--work", type=Path, default=data.WORK)
-    parser.add_argument("--corpus", type=Path, default=data.CORPUS)
+    parser.add_argument("model", type=Path, nargs="?", default=HERE / "storyteller.gguf")
+    parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--stories", type=int, default=200, help="how many to sample")
-    parser.add_argument("--samples", action="store_true", help="print twenty stories")
-    parser.add_argument("--openings", type=Path, default=here.parents[1] / "openings.txt")
-    parser.add_argument("--temperature", type=float, default=Sampling.temperature)
-    parser.add_argument("--top-p", type=float, default=Sampling.top_p)
+    parser.add_argument("--samples", action="store_true", help="print twenty stories instead")
+    parser.add_argument("--openings", type=Path, default=HERE.parent / "openings.txt")
+    parser.add_argument("--kernels", default="auto")
+    for name in ("temperature", "top_p", "min_p"):
+        default = getattr(Sampling, name)
+        parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
     args = parser.parse_args()
-    sampling = Sampling(args.temperature, args.top_p)
-    model = read_gguf(args.model)
-    tokenizer = data.load_tokenizer(args.work / "data")
-    print(f"{count_parameters(model):,} parameters, {args.model.stat().st_size:,} bytes")
-    for name, value in bits_per_character(model, args.work).items():
-        print(f"{name} {value:.4f}", flush=True)
-    if args.stories:
-        ids = write_stories(model, [data.BOS], args.stories, seed=1, sampling=sampling)
-        texts = [tokenizer.decode(story) for story in ids]
-        training = data.read_texts(args.corpus / "tinystories-train.jsonl.xz")
-        print(f"distinct_3 {distinct(texts):.4f}")
-        print(f"ended_within_400 {sum(s[-1] == data.EOS for s in ids) / len(ids):.4f}")
-        print(f"overlap_12 {overlap(texts, training):.4f}", flush=True)
+    model = load(args.model, kernels=args.kernels)
+    sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "min_p")}
     if args.samples:
-        openings = args.openings.read_text(encoding="utf-8").splitlines()[:10]
-        for seed in range(1, 21):
-            # Ten stories from nothing, ten from an opening line of ours.
-            opening = "" if seed <= 10 else openings[seed - 11]
-            start = [data.BOS, *tokenizer.encode(opening)]
-            story = write_stories(model, start, 1, seed, 1000, sampling)[0]
-            end = "" if story[-1] == data.EOS else " [cut]"
-            text = tokenizer.decode(start + story)
-            given = f"**{opening}**" if opening else ""
-            print(f"\n### Seed {seed}\n\n{given}{text[len(opening) :]}{end}")
+        print_samples(model, sampling, args.openings)
+        return
+    held_out = read_texts(args.corpus / "tinystories-valid.jsonl.xz")
+    for name, value in bits_per_character(model, held_out).items():
+        print(f"{name} {value:.4f}", flush=True)
+    stories = [
+        write_story(model, "", Sampling(seed=seed, **sampling), 400)
+        for seed in range(1, args.stories + 1)
+    ]
+    texts = [text for text, _ in stories]
+    print(f"distinct_3 {distinct(texts):.4f}")
+    print(f"ended_within_400 {sum(ended for _, ended in stories) / max(1, len(stories)):.4f}")
+    training = read_texts(args.corpus / "tinystories-train.jsonl.xz")
+    print(f"overlap_12 {overlap(texts, training):.4f}")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ def main() -> None:
     args = parser.parse_args()
     model, state = load_checkpoint(args.work / "run" / "checkpoint.pt", args.average)
     tokenizer = data.load_tokenizer(args.work / "data")
-    step, _, _, seen, _ = state["progress"]
+    step, _, _, seen, *_ = state["progress"]
     write_gguf(model, tokenizer, args.out, f"{seen / 1e6:.0f} million tokens seen.")
     print(f"{args.out}: {args.out.stat().st_size:,} bytes, step {step}, {seen:,} tokens seen")
     if args.check:

@@ -58,21 +58,15 @@ class Attention(nn.Module):
         self.wv = nn.Linear(c.dim, c.kv_heads * c.head_dim, bias=False)
         self.wo = nn.Linear(c.heads * c.head_dim, c.dim, bias=False)
 
-    def forward(self, x: Tensor, angles: Tensor, cache: list[Tensor] | None = None) -> Tensor:
-        """x [batch, length, dim] -> the same; `cache` holds the keys and values before x."""
+    def forward(self, x: Tensor, angles: Tensor) -> Tensor:
+        """X [batch, length, dim] -> the same."""
         batch, length, _ = x.shape
         q = rotate(self.wq(x).view(batch, length, self.heads, self.head_dim), angles)
         k = rotate(self.wk(x).view(batch, length, self.kv_heads, self.head_dim), angles)
         v = self.wv(x).view(batch, length, self.kv_heads, self.head_dim)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if cache is not None:
-            if cache:
-                k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
-            cache[:] = [k, v]
-        if x.device.type == "cpu" and cache is None:
+        if x.device.type == "cpu":
             out = attend(q, k, v)
-        elif cache is not None and length == 1:
-            out = functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
         else:
             out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.wo(out.transpose(1, 2).reshape(batch, length, -1))
@@ -154,17 +148,6 @@ class Storyteller(nn.Module):
         for layer in self.layers:
             x = layer(x, angles, dropout)
         return self.norm(x)
-
-    def next_logits(self, tokens: Tensor, caches: list[list[Tensor]]) -> Tensor:
-        """tokens [batch, length] after what the caches hold (length 1 unless they are empty)
-        -> logits [batch, vocab_size] of what follows."""
-        x = self.embedding(tokens)
-        begin = caches[0][0].shape[2] if caches[0] else 0
-        angles = self.angles[begin : begin + tokens.shape[1]]
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = x + layer.attention(layer.attention_norm(x), angles, cache)
-            x = x + layer.ffn(layer.ffn_norm(x))
-        return functional.linear(self.norm(x[:, -1]), self.embedding.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [batch, length] -> logits [batch, length, vocab_size], f32."""

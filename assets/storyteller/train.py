@@ -3,10 +3,11 @@
     python train.py                    build/storyteller/run/ gets checkpoint.pt and curve.csv
     python train.py --tiny             the whole path in under a minute, good for nothing else
 
-The learning rate warms up, stays, and falls to nothing over the last `decay_steps` (WSD), so a run
-may be started again with more or fewer `--steps` as long as the fall has not begun. Hidden
-matrices are trained with Muon, embeddings and norms with AdamW. Beside the weights runs their
-moving average, which is as good as a short decay: `export.py --average` ships it at any time.
+A run ends after `--steps`, or after `--minutes` if those are over first. The learning rate warms
+up, stays, and falls to nothing over the last share `--decay`; until the fall has begun, a run may
+be started again with another length. Hidden matrices are trained with Muon, embeddings and norms
+with AdamW. Beside the weights runs their moving average, which does about as well as a short fall:
+`export.py --average` ships it at any time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import argparse
 import csv
 import dataclasses
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import data
+import numpy as np
 import torch
 from model import Config, Storyteller, count_parameters
 
@@ -31,8 +34,9 @@ class Recipe:
     """Everything that shapes a run besides the model's size; the command line can set each."""
 
     steps: int = 4500
+    minutes: float = 0.0  # 0 = as long as the steps take
     warmup_steps: int = 100
-    decay_steps: int = 1200
+    decay: float = 0.5  # the last share of the run, over which the learning rate falls to 0
     batch_tokens: int = 8192
     matrix_lr: float = 4e-3  # Muon, scaled to match AdamW's update size
     vector_lr: float = 4e-3  # embedding and norms, AdamW
@@ -45,14 +49,18 @@ class Recipe:
     seed: int = 1
 
 
-TINY = Recipe(steps=60, warmup_steps=5, decay_steps=20, batch_tokens=2048, average=0.9)
+TINY = Recipe(steps=60, warmup_steps=5, batch_tokens=2048, average=0.9)
 
 
-def learning_rate(step: int, r: Recipe) -> float:
-    """The factor of both learning rates at a step: up, flat, down to 0."""
-    if step < r.warmup_steps:
-        return (step + 1) / r.warmup_steps
-    return min(1.0, (r.steps - step) / r.decay_steps)
+def done(step: int, seconds: float, r: Recipe) -> float:
+    """How much of the run lies behind, 0 to 1."""
+    by_time = seconds / 60 / r.minutes if r.minutes else 0.0
+    return min(1.0, max(step / r.steps, by_time))
+
+
+def learning_rate(step: int, share: float, r: Recipe) -> float:
+    """The factor of both learning rates: up, flat, down to 0."""
+    return min(1.0, (step + 1) / r.warmup_steps, (1 - share) / r.decay)
 
 
 def make_optimizers(model: Storyteller, r: Recipe) -> list[torch.optim.Optimizer]:
@@ -96,7 +104,7 @@ def train(
     device: str = "cpu",
     compiled: bool = False,
     save_minutes: float = 3.0,
-    eval_every: int = 200,
+    eval_every: int = 100,
 ) -> Path:
     """Train, or go on training, in work/run; returns the checkpoint's path."""
     run, tokens = work / "run", work / "data"
@@ -106,17 +114,18 @@ def train(
     model = Storyteller(config, recipe.dropout).to(device).train()
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizers = make_optimizers(model, recipe)
-    step, epoch, position, seen, seconds = 0, 0, 0, 0, 0.0
+    step, epoch, position, seen, seconds, books = 0, 0, 0, 0, 0.0, recipe.books
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         average = state["average"]
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        step, epoch, position, seen, seconds = state["progress"]
+        step, epoch, position, seen, seconds, books = state["progress"]
         print(f"going on from step {step}", flush=True)
-    if compiled:
-        model.hidden_states = torch.compile(model.hidden_states, dynamic=True)  # type: ignore
+    plain = model.hidden_states
+    fast = torch.compile(plain, dynamic=True) if compiled else plain
+    model.hidden_states = fast
 
     def save() -> None:
         state = {
@@ -125,17 +134,22 @@ def train(
             "model": model.state_dict(),
             "average": average,
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "progress": (step, epoch, position, seen, seconds),
+            "progress": (step, epoch, position, seen, seconds, books),
         }
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
 
     valid = data.Documents.open(tokens / "valid")
     smooth, saved_at, started = 0.0, time.monotonic(), time.monotonic() - seconds
-    batches: list = []
-    while step < recipe.steps:
-        # How far the run is from the point where the decay begins decides what is read.
-        ahead = max(0.0, 1 - step / max(1, recipe.steps - recipe.decay_steps))
+    batches: list[list[np.ndarray]] = []
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    share = done(step, seconds, recipe)
+    while share < 1 and not stopped:
+        if position == 0:
+            # none are left when the learning rate begins to fall
+            books = recipe.books * max(0.0, 1 - share / (1 - recipe.decay))
         if not batches:
             batches = data.epoch_batches(
                 tokens,
@@ -144,7 +158,7 @@ def train(
                 recipe.batch_tokens,
                 config.context,
                 recipe.swapped,
-                recipe.books * ahead,
+                books,
                 recipe.joined,
             )
         inputs, targets = data.pad(batches[position])
@@ -153,7 +167,7 @@ def train(
             loss = model.loss(x, y)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate(step, recipe)
+        factor = learning_rate(step, share, recipe)
         for optimizer, lr in zip(optimizers, (recipe.matrix_lr, recipe.vector_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()
@@ -162,19 +176,22 @@ def train(
             for name, value in model.state_dict().items():
                 average[name].lerp_(value, 1 - min(recipe.average, step / (step + 10)))
 
-        smooth += (loss.item() - smooth) * (0.02 if step > 50 else 1 / (step + 1))
+        smooth += (loss.item() - smooth) * (0.02 if smooth else 1.0)
         step, position, seen = step + 1, position + 1, seen + int((targets >= 0).sum())
         seconds = time.monotonic() - started
+        share = done(step, seconds, recipe)
         if position == len(batches):
             epoch, position, batches = epoch + 1, 0, []
         if step % 50 == 0:
             speed = seen / seconds
             print(f"{step} loss {smooth:.4f} {speed:.0f} tok/s {seconds / 60:.1f} min", flush=True)
-        if step % eval_every == 0 or step == recipe.steps:
-            held_out = held_out_loss(model, valid)
+        if step % eval_every == 0 or share == 1:
+            model.hidden_states = plain  # another mode would be compiled anew
+            held_out = held_out_loss(model, valid, 400 if share == 1 else 100)
+            model.hidden_states = fast
             log(run / "curve.csv", step, seen, seconds, factor, smooth, held_out)
             print(f"{step} held out {held_out:.4f} (epoch {epoch})", flush=True)
-        if time.monotonic() - saved_at > 60 * save_minutes or step == recipe.steps:
+        if time.monotonic() - saved_at > 60 * save_minutes or share == 1 or stopped:
             save()
             saved_at = time.monotonic()
     return checkpoint
