@@ -41,7 +41,7 @@ class FiresideApp(App[None]):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("f1", "help", "Help", show=False),
     ]
-    DEFAULT_CSS = """
+    CSS = """
     ToastRack { dock: top; align: right top; margin: 1 1 0 0; }
     """
 

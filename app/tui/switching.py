@@ -34,11 +34,17 @@ class Loader(Protocol):
 
 
 class Switching:
-    """The model in use and the one that is wanted. `tell(message, error)` speaks to the writer."""
+    """The model in use and the one that is wanted. `tell(message, error)` speaks to the writer.
 
-    def __init__(self, loader: Loader, tell: Callable[[str, bool], None]) -> None:
+    `fallback` is what to write with where the very first model cannot be loaded.
+    """
+
+    def __init__(
+        self, loader: Loader, tell: Callable[[str, bool], None], fallback: Path | None = None
+    ) -> None:
         self.loader = loader
         self.tell = tell
+        self.fallback = fallback
         self.info: ModelInfo | None = None
         self.wanted: ModelSpec | None = None
         self.job = 0  # the load under way, 0 = none
@@ -114,15 +120,23 @@ class Switching:
         if isinstance(update, LoadProgress):
             self.progress = update.done / update.total if update.total else 0.0
             return
-        name = self.wanted.name if self.wanted else ""
         self.job, self.progress = 0, None
         if isinstance(update, Loaded):
             self.wanted = update.info.spec
-            return
-        self.wanted = self.info.spec if self.info is not None else self.wanted
-        stays = f" {self.info.spec.name} stays." if self.info is not None else ""
-        if isinstance(update, LoadFailed):
-            message = update.message.rstrip(".")
-            self.tell(f"{name} could not be loaded: {message}.{stays}", True)
         else:
-            self.tell(f"{name} was not loaded.{stays}", False)
+            self._stay(update)
+
+    def _stay(self, update: LoadFailed | LoadCancelled) -> None:
+        """The new model did not come: say so and keep what there is."""
+        spec, stays = update.spec, ""
+        if self.info is not None:
+            self.wanted = self.info.spec
+            stays = f" {self.info.spec.name} stays."
+        elif self.fallback is not None and spec.path != self.fallback:
+            self.use(replace(spec, path=self.fallback, tokenizer=None))
+            stays = f" {self.fallback.stem} stands in."
+        if isinstance(update, LoadFailed):
+            reason = update.message.removeprefix(f"{spec.path}: ").rstrip(".")
+            self.tell(f"{spec.name} could not be loaded: {reason}.{stays}", True)
+        else:
+            self.tell(f"{spec.name} was not loaded.{stays}", False)

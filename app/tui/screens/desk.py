@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
 
+from fireside import assets
 from fireside.app.settings import Settings
 from fireside.app.tui.keeper import Keeper, Leaf
 from fireside.app.tui.keybar import KeyBar
@@ -76,7 +77,9 @@ class Desk(DeskActions):
     @classmethod
     def make(cls, settings: Settings, keeper: Keeper, inference: Any, openings: list[str]) -> Desk:
         """A desk with its helpers, which speak to it and it to them."""
-        switching = Switching(inference, lambda message, error: desk.tell(message, error))
+        switching = Switching(
+            inference, lambda message, error: desk.tell(message, error), assets.storyteller()
+        )
         scribe = Scribe(inference, keeper)
         desk = cls(settings, keeper, switching, scribe, openings)
         scribe.page = desk

@@ -75,7 +75,9 @@ class DeskActions(Screen[None]):
         writing, leaves = self.scribe.writing, self.keeper.leaves
         if action == "stop":
             return writing or self.switching.loading
-        if action in ("again", "edit_last", "rename", "export", "undo"):
+        if action in ("again", "edit_last"):
+            return bool(leaves) and not writing
+        if action in ("rename", "export", "undo"):
             return bool(leaves)
         if action == "redo":
             return self.redoable

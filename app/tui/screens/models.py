@@ -51,6 +51,7 @@ class ModelsScreen(ListingScreen[ModelEntry]):
     ModelsScreen DataTable {
         height: 1fr; margin: 0 1; background: $background;
         scrollbar-size-vertical: 1; overflow-x: hidden;
+        &:focus { background-tint: transparent; }
         & > .datatable--header { background: $background; color: $text-muted; text-style: none; }
         & > .datatable--cursor { text-style: bold; }
     }

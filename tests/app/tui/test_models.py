@@ -158,3 +158,18 @@ async def test_an_unknown_model_falls_back_to_the_storyteller(start: Start) -> N
     async with start(model="nowhere") as desk:
         assert any("nowhere" in line for line in desk.notices)
         assert desk.inference.specs[-1].path.name == "storyteller.gguf"
+
+
+async def test_a_first_model_that_cannot_be_loaded_lets_the_storyteller_stand_in(
+    start: Start, models: Path
+) -> None:
+    inference = FakeInference(slow_load=True)
+    inference.fail_load = "it is no model"
+    async with start(inference, model=str(models / "broken.gguf")) as desk:
+        inference.finish_load()
+        inference.slow_load, inference.fail_load = False, ""
+        await desk.settle()
+        assert desk.notices == [
+            "broken could not be loaded: it is no model. storyteller stands in."
+        ]
+        assert header(desk).detail.startswith("storyteller")
