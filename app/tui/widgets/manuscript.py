@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rich.style import Style
 from textual import events
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
@@ -21,12 +20,10 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from fireside.app.tui.widgets.page_row import BAR_CELLS, Ink, RowPainter, label_cells
+from fireside.app.tui.widgets.page_row import BAR_CELLS, INKS, RowPainter, ink_of, label_cells
 from fireside.app.tui.widgets.story_text import Part, StoryText
 
 __all__ = ["Manuscript", "Part"]
-
-INKS = ("writer", "bar", "label", "quiet", "caret")
 
 # Rows kept as drawn: a few windows full.
 KEPT_STRIPS = 400
@@ -147,8 +144,9 @@ class Manuscript(ScrollView, can_focus=True):
     def show(self, parts: Sequence[Part]) -> None:
         """Show these parts; the reader keeps the place if it stands in the common beginning."""
         top = self._top()
+        selected = self.selected_text if self.is_mounted else ""
         changed = self._story.show(parts)
-        if self.is_mounted and self.text_selection is not None:
+        if selected and self.selected_text != selected:
             self.screen.clear_selection()
         if not self.following and changed <= self._story.row_at(top):
             self._set_following(True)
@@ -173,19 +171,16 @@ class Manuscript(ScrollView, can_focus=True):
     def selected_text(self) -> str:
         """What the mouse has selected, soft line ends left out."""
         selection = self.text_selection
-        return "" if selection is None else self._selected(selection)
+        return "" if selection is None else self._story.slice(*self._selected_range(selection))
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Answer the screen, which gathers the selected text of all widgets."""
-        return self._selected(selection), "\n"
+        return self._story.slice(*self._selected_range(selection)), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Draw the selection."""
         self._forget_drawn()
         self.refresh()
-
-    def _selected(self, selection: Selection) -> str:
-        return self._story.slice(*self._selected_range(selection))
 
     def _selected_range(self, selection: Selection) -> tuple[int, int]:
         first, last = selection
@@ -289,8 +284,10 @@ class Manuscript(ScrollView, can_focus=True):
         self._fit(event.size.width)
 
     def _fit(self, width: int) -> None:
+        if not width:
+            return  # hidden
         self._forget_drawn()
-        gutter = self._gutter
+        gutter = BAR_CELLS + (label_cells(self.labels) if self._chat else 0)
         text_width = max(2, min(self.measure, width - gutter - 1))
         self._left = max(0, (width - text_width - gutter - 1) // 2)
         if text_width != self._story.width or self._chat:
@@ -300,11 +297,6 @@ class Manuscript(ScrollView, can_focus=True):
                 self.set_reactive(Manuscript.virtual_size, Size(0, self._story.row_count))
                 self._scroll_to_row(self._story.row_at(top))
         self._changed(0)
-
-    @property
-    def _gutter(self) -> int:
-        """Cells of the margin: the bar, or the longer of two names in a chat."""
-        return BAR_CELLS + (label_cells(self.labels) if self._chat else 0)
 
     # -- keys and mouse
 
@@ -334,19 +326,19 @@ class Manuscript(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Tell which part was clicked; a double click selects its paragraph."""
-        y = event.y + round(self.scroll_y)
-        if y >= self._story.row_count:
+        _, place = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
+        if place is None or place.y >= self._story.row_count:
             return
         if event.chain == 1:
-            _, place = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
-            if place is not None and (part := self._story.part_at(self._offset_of(place))):
+            if part := self._story.part_at(self._offset_of(place)):
                 self.post_message(self.PartClicked(self, part.id))
-        else:
-            event.prevent_default()  # Textual would select the whole story
-            start, end = self._story.paragraph_at(y)
-            first, last = self._story.row_at(start), self._story.row_at(end)
-            ends = Offset(end - self._story.row(last).start, last)
-            self.screen.selections = {self: Selection(Offset(0, first), ends)}
+            return
+        event.prevent_default()  # Textual would select the whole story
+        ends = []
+        for offset in self._story.paragraph_at(place.y):
+            row = self._story.row_at(offset)
+            ends.append(Offset(offset - self._story.row(row).start, row))
+        self.screen.selections = {self: Selection(*ends)}
 
     # -- drawing
 
@@ -389,14 +381,10 @@ class Manuscript(ScrollView, can_focus=True):
     def _painter_now(self) -> RowPainter:
         """What draws rows in the present styles, selection and size."""
         if self._painter is None:
-            style, selection = self.get_component_rich_style, self.text_selection
+            selection = self.text_selection
             self._painter = RowPainter(
                 self._story,
-                Ink(
-                    base=self.rich_style,
-                    selection=self._selection_ink(),
-                    **{name: style(f"manuscript--{name}") for name in INKS},
-                ),
+                ink_of(self, "manuscript"),
                 width=self.size.width,
                 left=self._left,
                 labels=self.labels if self._chat else None,
@@ -404,13 +392,6 @@ class Manuscript(ScrollView, can_focus=True):
                 streaming=self.streaming,
             )
         return self._painter
-
-    def _selection_ink(self) -> Style:
-        """The theme's selection, which in most themes colours the background alone."""
-        style = self.screen.get_component_rich_style("screen--selection")
-        if self.screen.get_component_styles("screen--selection").color.a:
-            return style
-        return Style(bgcolor=style.bgcolor)
 
     def _forget_drawn(self) -> None:
         """Everything looks different: styles, selection or size changed."""

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
+from textual.widget import Widget
 
 from fireside.app.tui.widgets.story_text import Row, StoryText
 from fireside.app.tui.widgets.wrapping import joins_before
@@ -16,6 +17,8 @@ BAR = "▎"
 CARET = "▌"
 UNFINISHED = "…"
 
+# The styles of a page that have a component class, see `Ink`.
+INKS = ("writer", "bar", "label", "quiet", "caret")
 # Cells of the margin: the bar and a space.
 BAR_CELLS = 2
 # Selection offsets of cells left of the text: any x this small means "before the row's text".
@@ -33,6 +36,20 @@ class Ink:
     quiet: Style
     caret: Style
     selection: Style
+
+
+def ink_of(page: Widget, prefix: str) -> Ink:
+    """Take the styles from the component classes of a page, as its theme has them now."""
+    screen = page.screen
+    selection = screen.get_component_rich_style("screen--selection")
+    if not screen.get_component_styles("screen--selection").color.a:
+        # In most themes a selection colours the background alone.
+        selection = Style(bgcolor=selection.bgcolor)
+    return Ink(
+        base=page.rich_style,
+        selection=selection,
+        **{name: page.get_component_rich_style(f"{prefix}--{name}") for name in INKS},
+    )
 
 
 @dataclass(frozen=True)

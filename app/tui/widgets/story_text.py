@@ -171,14 +171,26 @@ class StoryText:
     # -- writing: each answers with the first row that changed
 
     def show(self, parts: Sequence[Part]) -> int:
-        """Replace everything, keeping the rows of the common beginning."""
-        common = self._common_parts(parts)
-        if common == len(self._parts) == len(parts):
-            return self.row_count
-        if self.separate and 0 < common < len(self._parts):
-            common -= 1  # the empty rows after a turn depend on whether another follows
-        changed = self._cut(common)
-        for part in parts[common:]:
+        """Replace everything, keeping the rows of the text that is common from the beginning."""
+        same = self._same_words(parts)
+        changed = self.row_count - 1
+        cut = same < len(self._parts)
+        old, new = self._parts[same:], parts[same:]
+        self._parts[:same] = parts[:same]
+        common = ""
+        if old and new and old[0].author == new[0].author and (len(old) == 1 or not self.separate):
+            common = new[0].text[: _common_length(old[0].text, new[0].text)]
+        if common:
+            changed = self._cut(same + 1, self._starts[same] + len(self._shown(common, same)))
+            self._parts[same] = replace(new[0], text=common)
+            self.append(new[0].text[len(common) :])
+            same += 1
+        elif cut and same and self.separate:
+            same -= 1  # the empty rows after a turn depend on whether another follows
+            changed = self._cut(same, self._starts[same])
+        elif cut:
+            changed = self._cut(same, self._starts[same])
+        for part in parts[same:]:
             self.begin(part)
         return changed
 
@@ -197,11 +209,10 @@ class StoryText:
         if not self._parts:
             raise ValueError("there is no part the text could join: begin one first")
         changed = self.row_count - 1
-        shown = sanitise(text, self._tail[-1][-1:] if self._tail else self._parts[-1].text[-1:])
+        last = self._tail[-1] if self._tail else self._parts[-1].text
+        shown = self._shown(text, len(self._parts) - 1, last[-1:], self.length)
         if text:
             self._tail.append(text)
-        if self.separate and self._starts[-1] == self.length:
-            shown = shown.lstrip()
         first, *others = shown.split("\n")
         if first:
             self._extend(first)
@@ -247,24 +258,28 @@ class StoryText:
         self._new_paragraph("")
         return changed
 
-    def _common_parts(self, parts: Sequence[Part]) -> int:
-        self._settle()
-        common = 0
-        for old, new in zip(self._parts, parts, strict=False):
-            if old != new:
-                break
-            common += 1
-        return common
+    def _shown(self, text: str, index: int, after: str = "", offset: int | None = None) -> str:
+        """What is drawn of text that stands at `offset` in part `index`, at its start if None."""
+        shown = sanitise(text, after)
+        at_start = offset is None or offset == self._starts[index]
+        return shown.lstrip() if self.separate and at_start else shown
 
-    def _cut(self, count: int) -> int:
-        """Keep the first `count` parts."""
-        if count >= len(self._parts):
-            return self.row_count - 1
-        if count == 0:
+    def _same_words(self, parts: Sequence[Part]) -> int:
+        """Return how many parts of the beginning have the same author and text."""
+        self._settle()
+        same = 0
+        for old, new in zip(self._parts, parts, strict=False):
+            if (old.author, old.text) != (new.author, new.text):
+                break
+            same += 1
+        return same
+
+    def _cut(self, count: int, offset: int) -> int:
+        """Keep the first `count` parts, and of their text what stands before `offset`."""
+        del self._parts[count:], self._starts[count:]
+        if not count:
             self.clear()
             return 0
-        offset = self._starts[count]
-        del self._parts[count:], self._starts[count:]
         index = bisect_right(self._paragraphs, offset, key=lambda paragraph: paragraph.start) - 1
         del self._paragraphs[index + 1 :]
         paragraph = self._paragraphs[index]
@@ -273,3 +288,15 @@ class StoryText:
         kept = paragraph.slice(paragraph.starts[row], offset - paragraph.start)
         paragraph.set_from(row, kept, self.width)
         return paragraph.first_row + row
+
+
+def _common_length(one: str, other: str) -> int:
+    """Return how many characters two texts have in common from the beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # all of `low` characters are known to be common
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from textual.geometry import Offset
 from textual.selection import Selection
@@ -153,6 +155,24 @@ async def test_the_caret_stands_after_the_last_word_even_where_the_line_is_full(
         assert stage.rows[0].endswith("x")
 
 
+@pytest.mark.parametrize("padding", [(0, 0), (2, 0), (1, 2)])
+@pytest.mark.parametrize("border", ["none", "round"])
+async def test_a_frame_around_the_page_changes_nothing_in_it(
+    padding: tuple[int, int], border: Literal["none", "round"]
+) -> None:
+    page = Manuscript([LONG])
+    page.styles.padding = padding
+    page.styles.border = (border, "red")
+    async with on_stage(page, size=(40, 14)) as (stage, pilot):
+        frame = padding[0] + (border == "round")
+        inside = stage.rows[frame : 14 - frame] if frame else stage.rows
+        names = [row.strip(" │▁▂▃▄▅▆▇█") for row in inside]
+        assert names == [f"line {number}" for number in range(86 + 2 * frame, 100)]
+        page.append("\nnew")
+        await pilot.pause()
+        assert stage.rows[13 - frame].strip(" │") == "new"
+
+
 async def test_a_narrower_window_keeps_the_line_that_was_read() -> None:
     text = "\n".join(f"paragraph {number} " + "and so on " * 12 for number in range(60))
     page = Manuscript([Part(1, "model", text)])
@@ -187,6 +207,22 @@ async def test_showing_another_version_keeps_the_place_in_what_is_common() -> No
         await pilot.pause()
         assert stage.rows[0].strip() == "another story"
         assert page.following
+
+
+async def test_the_end_of_a_generation_leaves_the_reader_alone() -> None:
+    text = "\n".join(f"line {number}" for number in range(60)) + " "
+    page = Manuscript([Part(1, "writer", "Well: "), Part(2, "model", text, unfinished=True)])
+    async with on_stage(page, size=(40, 10)) as (stage, pilot):
+        page.scroll_to(y=20, animate=False)
+        page.screen.selections = {page: Selection(Offset(0, 22), Offset(4, 22))}
+        await pilot.pause()
+        before = stage.rows
+        page.show([Part(5, "writer", "Well: "), Part(6, "model", text.rstrip())])
+        await pilot.pause()
+        assert stage.rows == before
+        assert not page.following
+        assert page.selected_text == "line"
+        assert [part.id for part in page.parts] == [5, 6]
 
 
 async def test_undoing_while_at_the_end_stays_at_the_end() -> None:
@@ -259,10 +295,12 @@ async def test_a_selection_is_seen_and_gone_with_the_text() -> None:
         assert page.selected_text == ""
 
 
-async def test_a_double_click_selects_the_paragraph() -> None:
+@pytest.mark.parametrize("above", [0, 2])
+async def test_a_double_click_selects_the_paragraph(above: int) -> None:
     page = Manuscript(STORY)
+    page.styles.padding = (above, 0, 0, 0)
     async with on_stage(page, size=(50, 12)) as (_, pilot):
-        await pilot.click(page, offset=(10, 3), times=2)
+        await pilot.click(page, offset=(10, 3 + above), times=2)
         await pilot.pause()
         assert page.selected_text == STORY[1].text + " asked the mouse."
 

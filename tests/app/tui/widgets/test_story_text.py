@@ -58,6 +58,31 @@ def test_appending_bit_by_bit(
     assert rows(story) == rows(fresh(whole, width, separate))
 
 
+@given(stories, texts, texts, texts, st.booleans(), st.integers(2, 20), st.booleans())
+@settings(max_examples=300)
+@example([], "a", "\r", "\nb", False, 5, False)
+@example([], "\n", " ", "a", False, 5, True)
+def test_another_ending_of_the_last_part(
+    before: list[Part], text: str, one: str, other: str, done: bool, width: int, separate: bool
+) -> None:
+    story = fresh([*before, Part(9, "model", text + one, unfinished=True)], width, separate)
+    old = rows(story)
+    wanted = [*before, Part(9, "model", text + other, unfinished=done)]
+    changed = story.show(wanted)
+    assert story.parts == tuple(wanted)
+    assert rows(story) == rows(fresh(wanted, width, separate))
+    assert [words for _, _, words in rows(story)[:changed]] == [
+        words for *_, words in old[:changed]
+    ]
+
+
+def test_the_end_of_a_part_changes_no_row_before_the_last() -> None:
+    part = Part(1, "model", "word " * 100, unfinished=True)
+    story = fresh([part], 20, False)
+    assert story.show([Part(1, "model", part.text)]) == story.row_count - 1
+    assert story.show([Part(1, "model", part.text.rstrip())]) >= story.row_count - 2
+
+
 @given(stories, st.integers(2, 20), st.integers(2, 20), st.booleans())
 def test_another_width(before: list[Part], width: int, other: int, separate: bool) -> None:
     story = fresh(before, width, separate)
