@@ -23,7 +23,7 @@ from fireside.engine.events import (
     Token,
 )
 from fireside.engine.executors import Aborted
-from fireside.engine.samplers import Chain, Choice, Sampling
+from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 
@@ -151,7 +151,8 @@ class Session:
                 "shorten it, choose a larger --context or let it slide",
             )
         matcher = StopMatcher(stop)
-        run = _Run(self, ids, Chain(sampling, seed), matcher, max_tokens, alternatives, overflow)
+        chain = chain_for(sampling, seed, self.model.executor.name)
+        run = _Run(self, ids, chain, matcher, max_tokens, alternatives, overflow)
         self._abort.clear()
         self._running = True
         try:

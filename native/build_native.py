@@ -25,7 +25,7 @@ HEADERS = ("fireside.h", "sampler.h")
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # Never -march=native: one extension holds every instruction set and chooses at run time.
-FLAGS = ("-O3", "-std=gnu11", "-fno-wrapv", "-fno-math-errno", "-ffp-contract=off", "-Wall")
+FLAGS = ("-O3", "-std=gnu11", "-fno-wrapv", "-fno-math-errno", "-ffp-contract=off", "-g0", "-Wall")
 
 
 def declarations() -> str:

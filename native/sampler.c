@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define LANES 16
+#define PEAK 64         /* logits whose largest is kept, to pass over them at once */
 #define RUN 512        /* elements summed in float before the sum goes on in double */
 #define BUCKETS 512    /* of 1/8 nat below the largest logit */
 #define SORTED_AT_ONCE 1024
@@ -34,31 +35,6 @@ typedef struct pool {
 } pool;
 
 /* ---- passes over the vocabulary ---- */
-
-/* The largest of x [n] in *largest; 0 where one is not finite. */
-FS_CLONES static int32_t find_largest(const float *x, int32_t n, float *largest)
-{
-    float high[LANES], odd[LANES];
-    for (int i = 0; i < LANES; i++) high[i] = -INFINITY, odd[i] = 0.0f;
-    int32_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) {
-            float a = x[i + k];
-            high[k] = a > high[k] ? a : high[k];
-            odd[k] += a * 0.0f; /* NaN as soon as one is not finite */
-        }
-    for (int k = 0; i < n; i++, k++) {
-        high[k] = x[i] > high[k] ? x[i] : high[k];
-        odd[k] += x[i] * 0.0f;
-    }
-    float m = high[0], o = odd[0];
-    for (int k = 1; k < LANES; k++) {
-        m = high[k] > m ? high[k] : m;
-        o += odd[k];
-    }
-    *largest = m;
-    return o == 0.0f;
-}
 
 /* e^x for x <= 0, within 2 ulp down to -87 and 0 at most e^-87 below (Cody and Waite). */
 static inline __attribute__((always_inline)) float exp_below(float x)
@@ -100,20 +76,30 @@ FS_CLONES static double sum_weights(const float *x, int32_t n, float largest)
     return total;
 }
 
-/* Largest of each run of 64 of x [n]: high [ceil(n / 64)]. */
-FS_CLONES static void find_peaks(const float *x, int32_t n, float *high)
+/* Largest of each run of PEAK of x [n] -> high [ceil(n / PEAK)]; 0 where an x is not finite.
+ * Floats in the order of integers: those, a compiler may take the largest of in any order. */
+FS_CLONES static int32_t find_peaks(const float *x, int32_t n, float *high)
 {
-    for (int32_t start = 0; start < n; start += 64) {
-        float lane[LANES];
-        for (int k = 0; k < LANES; k++) lane[k] = -INFINITY;
-        int32_t end = start + 64 < n ? start + 64 : n, i = start;
-        for (; i + LANES <= end; i += LANES)
-            for (int k = 0; k < LANES; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-        for (int k = 0; i < end; i++, k++) lane[k] = x[i] > lane[k] ? x[i] : lane[k];
-        float m = lane[0];
-        for (int k = 1; k < LANES; k++) m = lane[k] > m ? lane[k] : m;
-        *high++ = m;
+    int32_t odd = 0;
+    for (int32_t start = 0; start < n; start += PEAK) {
+        int32_t key[PEAK], count = n - start < PEAK ? n - start : PEAK, most = INT32_MIN;
+        memcpy(key, x + start, (size_t)count * sizeof *key);
+        for (int32_t i = 0; i < count; i++) {
+            odd |= (key[i] & 0x7f800000) == 0x7f800000;
+            int32_t ordered = key[i] ^ ((key[i] >> 31) & 0x7fffffff);
+            most = ordered > most ? ordered : most;
+        }
+        most ^= (most >> 31) & 0x7fffffff;
+        memcpy(high++, &most, sizeof most);
     }
+    return !odd;
+}
+
+static float find_largest(const float *peaks, int32_t n)
+{
+    float largest = peaks[0];
+    for (int32_t i = 1; i <= (n - 1) / PEAK; i++) largest = peaks[i] > largest ? peaks[i] : largest;
+    return largest;
 }
 
 /* ---- selections ---- */
@@ -138,9 +124,9 @@ static void sort(pool *c) { qsort(c->items, (size_t)c->count, sizeof *c->items, 
 static void collect(const float *x, int32_t n, const float *peaks, float least, pool *c)
 {
     c->count = 0;
-    for (int32_t start = 0; start < n; start += 64) {
-        if (peaks[start / 64] < least) continue;
-        int32_t end = start + 64 < n ? start + 64 : n;
+    for (int32_t start = 0; start < n; start += PEAK) {
+        if (peaks[start / PEAK] < least) continue;
+        int32_t end = start + PEAK < n ? start + PEAK : n;
         for (int32_t i = start; i < end; i++)
             if (x[i] >= least) c->items[c->count++] = (candidate){x[i], i};
     }
@@ -168,8 +154,8 @@ static void select_best(const float *x, int32_t n, const float *peaks, int32_t k
     for (int32_t i = 0; i < k; i++) c->items[i] = (candidate){x[i], i};
     for (int32_t i = k / 2 - 1; i >= 0; i--) sift(c->items, k, i);
     for (int32_t i = k; i < n; i++) {
-        if (i % 64 == 0 && peaks[i / 64] <= c->items[0].logit) {
-            i += 63;
+        if (i % PEAK == 0 && peaks[i / PEAK] <= c->items[0].logit) {
+            i += PEAK - 1;
             continue;
         }
         if (x[i] > c->items[0].logit) { /* a tie keeps the lower id, which is there already */
@@ -178,6 +164,18 @@ static void select_best(const float *x, int32_t n, const float *peaks, int32_t k
         }
     }
     sort(c);
+}
+
+/* Keep what reaches `least`; the rest counts as weight beside. */
+static void drop_below(pool *c, float largest, float least)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < c->count; i++)
+        if (c->items[i].logit >= least)
+            c->items[kept++] = c->items[i];
+        else
+            c->beside += exp_below((float)(c->items[i].logit - largest));
+    c->count = kept;
 }
 
 /* A logit that certainly leaves enough for top-p: the end of the bucket in which the share is
@@ -198,16 +196,22 @@ static float least_for(const pool *c, float largest, double top_p)
     return -INFINITY;
 }
 
-/* Keep what reaches `least`; the rest counts as weight beside. */
-static void drop_below(pool *c, float largest, float least)
+/* What top-p and min-p together may keep of x [n]; `total` is the weight of all of x. A few steps
+ * down from the largest logit are enough for most texts. */
+static void set_aside(const float *x, int32_t n, const float *peaks, float largest, double total,
+                      const fs_sampling *s, pool *c)
 {
-    int32_t kept = 0;
-    for (int32_t i = 0; i < c->count; i++)
-        if (c->items[i].logit >= least)
-            c->items[kept++] = c->items[i];
-        else
-            c->beside += exp(c->items[i].logit - largest);
-    c->count = kept;
+    float least = s->min_p > 0 ? (float)(largest + log(s->min_p)) : -INFINITY;
+    for (float step = 4;; step += 2) {
+        float from = step <= 32 && largest - step > least ? largest - step : least;
+        double kept = 0.0;
+        collect(x, n, peaks, from, c);
+        for (int32_t i = 0; i < c->count; i++)
+            kept += exp_below((float)(c->items[i].logit - largest));
+        c->beside = kept < total ? total - kept : 0.0;
+        if (from == least || kept >= s->top_p * total * (1 + 1e-5)) break;
+    }
+    if (c->count > SORTED_AT_ONCE) drop_below(c, largest, least_for(c, largest, s->top_p));
 }
 
 /* ---- the stages ---- */
@@ -295,13 +299,14 @@ static int by_value(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
-/* x [vocab] in place; sorted: [n] scratch. */
-static void penalise(float *x, int32_t vocab, const fs_sampling *s, const int32_t *recent,
-                     int32_t n, int32_t *sorted)
+/* x [vocab] in place, and the peaks it changes; 0 where a logit is not finite any more. */
+static int32_t penalise(float *x, int32_t vocab, const fs_sampling *s, const int32_t *recent,
+                        int32_t n, float *peaks)
 {
-    memcpy(sorted, recent, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-    for (int32_t i = 0; i < n;) {
+    int32_t *sorted = malloc((size_t)n * sizeof *sorted), finite = sorted != NULL;
+    if (sorted) memcpy(sorted, recent, (size_t)n * sizeof *sorted);
+    if (sorted) qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    for (int32_t i = 0; finite && i < n;) {
         int32_t id = sorted[i], count = 0;
         for (; i < n && sorted[i] == id; i++) count++;
         if (id < 0 || id >= vocab) continue;
@@ -311,14 +316,18 @@ static void penalise(float *x, int32_t vocab, const fs_sampling *s, const int32_
             else a = a > 0 ? a / s->repetition : a * s->repetition;
         }
         x[id] = (float)(a - s->presence - s->frequency * count);
+        int32_t run = id / PEAK * PEAK;
+        finite = find_peaks(x + run, vocab - run < PEAK ? vocab - run : PEAK, peaks + id / PEAK);
     }
+    free(sorted);
+    return finite;
 }
 
 /* ---- the chain ---- */
 
 typedef struct scratch {
     float *x;         /* [vocab] penalised logits */
-    float *peaks;     /* [vocab / 64 + 1] */
+    float *peaks;     /* [vocab / PEAK + 1] */
     candidate *items; /* [vocab] */
     double *weight;   /* [vocab] */
 } scratch;
@@ -326,7 +335,7 @@ typedef struct scratch {
 int64_t fs_sample_scratch(int32_t vocab)
 {
     return (int64_t)vocab * (sizeof(candidate) + sizeof(double) + sizeof(float)) +
-           (vocab / 64 + 1) * (int64_t)sizeof(float) + 64;
+           (vocab / PEAK + 1) * (int64_t)sizeof(float) + 64;
 }
 
 static scratch lay_out(void *memory, int32_t vocab)
@@ -339,32 +348,22 @@ static scratch lay_out(void *memory, int32_t vocab)
     return s;
 }
 
-static int32_t choose(const float *x, int32_t vocab, float largest, const fs_sampling *s,
-                      double uniform, const scratch *room)
+static int32_t choose(const float *x, int32_t vocab, float largest, double total,
+                      const fs_sampling *s, double uniform, const scratch *room)
 {
     pool c = {room->items, 0, 0.0};
     if (s->temperature == 0.0) {
         int32_t i = 0;
+        while (room->peaks[i / PEAK] < largest) i += PEAK;
         while (x[i] != largest) i++;
         return i;
     }
-    find_peaks(x, vocab, room->peaks);
-    if (s->top_k > 0 && s->top_k < vocab) {
+    if (s->top_k > 0 && s->top_k < vocab)
         select_best(x, vocab, room->peaks, s->top_k, &c);
-    } else if (s->typical_p >= 1.0 && s->top_p < 1.0) {
-        float least = s->min_p > 0 ? (float)(largest + log(s->min_p)) : -INFINITY;
-        collect(x, vocab, room->peaks, least, &c);
-        if (s->min_p > 0) {
-            double kept = 0.0;
-            for (int32_t i = 0; i < c.count; i++)
-                kept += exp_below((float)(c.items[i].logit - largest));
-            c.beside = fmax(0.0, sum_weights(x, vocab, largest) - kept);
-        }
-        if (c.count > SORTED_AT_ONCE)
-            drop_below(&c, largest, least_for(&c, largest, s->top_p));
-    } else {
+    else if (s->typical_p >= 1.0 && s->top_p < 1.0)
+        set_aside(x, vocab, room->peaks, largest, total, s, &c);
+    else
         collect(x, vocab, room->peaks, -INFINITY, &c);
-    }
     if (s->typical_p < 1.0) typical(&c, s->typical_p, room->weight);
     if (s->top_p < 1.0) top_p(&c, s->top_p, room->weight);
     if (s->min_p > 0.0) min_p(&c, s->min_p);
@@ -376,33 +375,29 @@ int32_t fs_sample(const float *logits, int32_t vocab, const fs_sampling *s, cons
                   double *out_p, void *memory)
 {
     scratch room = lay_out(memory, vocab);
-    float own_largest, largest;
-    if (!find_largest(logits, vocab, &own_largest)) return -1;
-    double total = sum_weights(logits, vocab, own_largest);
-
-    const float *x = logits;
-    largest = own_largest;
-    if (n_recent && (s->repetition != 1.0 || s->presence != 0.0 || s->frequency != 0.0)) {
-        memcpy(room.x, logits, (size_t)vocab * sizeof *room.x);
-        int32_t *sorted = n_recent <= vocab ? (int32_t *)room.weight
-                                            : malloc((size_t)n_recent * sizeof *sorted);
-        if (!sorted) return -2;
-        penalise(room.x, vocab, s, recent, n_recent, sorted);
-        if (n_recent > vocab) free(sorted);
-        x = room.x;
-        if (!find_largest(x, vocab, &largest)) return -1;
-    }
-    int32_t id = choose(x, vocab, largest, s, uniform, &room);
-    out_ids[0] = id;
-    out_p[0] = exp((double)logits[id] - own_largest) / total;
+    if (!find_peaks(logits, vocab, room.peaks)) return -1;
+    float own_largest = find_largest(room.peaks, vocab);
+    double own_total = sum_weights(logits, vocab, own_largest);
     if (alternatives > 0) {
         pool best = {room.items, 0, 0.0};
-        find_peaks(logits, vocab, room.peaks);
         select_best(logits, vocab, room.peaks, alternatives, &best);
         for (int32_t i = 0; i < best.count; i++) {
             out_ids[1 + i] = best.items[i].id;
-            out_p[1 + i] = exp(best.items[i].logit - own_largest) / total;
+            out_p[1 + i] = exp(best.items[i].logit - own_largest) / own_total;
         }
     }
+    const float *x = logits;
+    float largest = own_largest;
+    double total = own_total;
+    if (n_recent) {
+        memcpy(room.x, logits, (size_t)vocab * sizeof *room.x);
+        if (!penalise(room.x, vocab, s, recent, n_recent, room.peaks)) return -1;
+        x = room.x;
+        largest = find_largest(room.peaks, vocab);
+        if (s->top_k <= 0) total = sum_weights(x, vocab, largest); /* set_aside asks for it */
+    }
+    int32_t id = choose(x, vocab, largest, total, s, uniform, &room);
+    out_ids[0] = id;
+    out_p[0] = exp((double)logits[id] - own_largest) / own_total;
     return 0;
 }

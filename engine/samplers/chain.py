@@ -151,12 +151,16 @@ class Chain:
 
     def penalised(self, logits: NDArray[np.float32], history: Sequence[int]) -> Logits:
         """A float64 copy of logits [vocab] after the penalties; history = all ids so far."""
-        s = self.sampling
         values = logits.astype(np.float64)
-        if s.repetition_penalty != 1.0 or s.presence_penalty or s.frequency_penalty:
-            recent = history[-s.repetition_window :] if s.repetition_window else history
-            penalise(values, recent, s)
+        penalise(values, self.recent(history), self.sampling)
         return values
+
+    def recent(self, history: Sequence[int]) -> Sequence[int]:
+        """The ids that the penalties look at; none where there are no penalties."""
+        s = self.sampling
+        if s.repetition_penalty == 1.0 and not s.presence_penalty and not s.frequency_penalty:
+            return ()
+        return history[-s.repetition_window :] if s.repetition_window else history
 
     def survivors(self, values: Logits) -> tuple[Ids, Logits]:
         """Ids and probabilities of what the stages leave of penalised logits [vocab]."""
@@ -210,7 +214,7 @@ def describe(logits: NDArray[np.float32], chosen: int, alternatives: int) -> Cho
     best: tuple[tuple[int, float], ...] = ()
     if alternatives > 0:
         count = min(alternatives, len(x))
-        top = np.argpartition(x, -count)[-count:]
-        top = top[np.lexsort((top, -x[top]))]
+        top = np.flatnonzero(x >= np.partition(x, -count)[-count])  # ties are settled by id
+        top = top[np.argsort(-x[top], kind="stable")][:count]
         best = tuple((int(i), float(weights[i] / total)) for i in top)
     return Choice(chosen, float(weights[chosen] / total), best)

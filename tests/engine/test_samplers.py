@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fireside.engine.errors import SamplingError
-from fireside.engine.samplers import STAGES, Chain, Sampling
+from fireside.engine.executors.native_library import load as native_library
+from fireside.engine.samplers import STAGES, Chain, Sampling, chain_for
 from fireside.engine.samplers import chain as c
 
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -211,3 +212,89 @@ def test_settings_survive_a_dictionary_and_strangers_are_named() -> None:
         Sampling.from_dict({"heat": 1})
     with pytest.raises(SamplingError):
         Sampling.from_dict({"temperature": "warm"})
+
+
+# -- the chain in C ------------------------------------------------------------------------------
+
+needs_native = pytest.mark.skipif(bool(native_library()[2]), reason=native_library()[2] or "there")
+
+
+def same_choice(sampling: Sampling, logits: np.ndarray, history: list[int], seed: int) -> bool:
+    """The same token; or the two lie side by side where the draw or a threshold was a near tie."""
+    plain = chain_for(sampling, seed, "numpy").choose(logits, history, 3, 5)
+    native = chain_for(sampling, seed, "native").choose(logits, history, 3, 5)
+    assert [i for i, _ in native.alternatives] == [i for i, _ in plain.alternatives]
+    for (_, a), (_, b) in zip(native.alternatives, plain.alternatives, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-30)
+    if native.id == plain.id:
+        assert native.probability == pytest.approx(plain.probability, rel=1e-5, abs=1e-30)
+    return native.id == plain.id
+
+
+@needs_native
+@given(
+    hnp.arrays(np.float32, st.integers(1, 200), elements=st.integers(-40, 40).map(lambda i: i / 4)),
+    samplings,
+    st.lists(st.integers(0, 250), max_size=40),
+    st.integers(0, 2**64 - 1),
+)
+def test_the_chain_in_c_draws_from_the_same_tokens(
+    logits: np.ndarray, sampling: Sampling, history: list[int], seed: int
+) -> None:
+    history = [i % len(logits) for i in history]
+    if not same_choice(sampling, logits, history, seed):
+        # logits on a grid tie often, and a share may then lie exactly on a threshold: what C drew
+        # must be a token that slightly different settings keep
+        chain = Chain(sampling, seed)
+        values = chain.penalised(logits, history)
+        drawn = chain_for(sampling, seed, "native").choose(logits, history, 3).id
+        loose = Sampling(
+            **{
+                **sampling.to_dict(),
+                "top_p": min(1.0, sampling.top_p + 1e-4),
+                "typical_p": min(1.0, sampling.typical_p + 1e-4),
+                "min_p": sampling.min_p * (1 - 1e-4),
+            }
+        )
+        assert drawn in Chain(loose, seed).survivors(values)[0]
+
+
+@needs_native
+@pytest.mark.parametrize("vocab", [5, 64, 1000, 32000])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0},
+        {"top_k": 40},
+        {"top_k": 3, "typical_p": 0.7},
+        {"min_p": 0.0},
+        {"min_p": 0.0, "top_p": 0.5},
+        {"min_p": 0.2, "top_p": 1.0},
+        {"min_p": 0.0, "top_p": 1.0, "temperature": 1.5},
+        {"typical_p": 0.5},
+        {"repetition_penalty": 1.3, "repetition_window": 0},
+        {"repetition_penalty": 0.8, "penalty_form": "power", "frequency_penalty": 0.3},
+    ],
+)
+def test_the_chain_in_c_agrees_on_large_vocabularies(
+    vocab: int, settings: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(vocab)
+    sampling = Sampling(**settings)  # type: ignore[arg-type]
+    agreed = 0
+    for seed in range(40):
+        logits = (rng.standard_normal(vocab) * rng.uniform(0.5, 5)).astype(np.float32)
+        history = rng.integers(0, vocab, 30).tolist()
+        agreed += same_choice(sampling, logits, history, seed)
+    assert agreed >= 39
+
+
+@needs_native
+def test_the_chain_in_c_refuses_what_is_not_finite() -> None:
+    for bad in (math.nan, math.inf, -math.inf):
+        for at in (0, 17, 99):
+            logits = np.zeros(100, np.float32)
+            logits[at] = bad
+            with pytest.raises(SamplingError, match="finite"):
+                chain_for(Sampling(), 0, "native").choose(logits, [], 0)
