@@ -24,7 +24,7 @@ from fireside.app.tui.widgets.scale import Number, Scale, exact
 KNOB = "●"
 KNOB_CHANGED = "◆"
 CHANGED = "*"
-TRACK = "─"
+TRACK, FILLED = "─", "━"
 DEFAULT_TICK = "┼"
 ENDS = "├┤"
 
@@ -328,16 +328,23 @@ class Slider(Widget, can_focus=True):
         if not cells:
             return []
         inner = cells - 2
-        knob = round(self.scale.place(self.decimal) * (inner - 1))
-        tick = round(self.scale.place(self.default) * (inner - 1))
-        line = [DEFAULT_TICK if cell == tick else TRACK for cell in range(inner)]
+
+        def cell_of(value: Decimal) -> int:
+            return round(self.scale.place(value) * (inner - 1))
+
+        knob, tick = cell_of(self.decimal), cell_of(self.default)
+        # Filled is what the knob is away from having no effect, where there is such a value.
+        origin = -1 if self._off is None else cell_of(self.scale.fit(self._off))
         track = self.get_component_rich_style("slider--track")
-        return [
-            Segment(ENDS[0], track),
-            Segment("".join(line[:knob]), self.get_component_rich_style("slider--filled")),
-            Segment(
-                KNOB if self.is_default else KNOB_CHANGED,
-                self.get_component_rich_style("slider--knob"),
-            ),
-            Segment("".join(line[knob + 1 :]) + ENDS[1], track),
-        ]
+        filled = self.get_component_rich_style("slider--filled")
+        segments = [Segment(ENDS[0], track)]
+        for cell in range(inner):
+            within = min(origin, knob) <= cell <= max(origin, knob)
+            if cell == knob:
+                mark = KNOB if self.is_default else KNOB_CHANGED
+                segments.append(Segment(mark, self.get_component_rich_style("slider--knob")))
+            else:
+                mark = DEFAULT_TICK if cell == tick else FILLED if within else TRACK
+                segments.append(Segment(mark, filled if within else track))
+        segments.append(Segment(ENDS[1], track))
+        return list(Segment.simplify(segments))
