@@ -64,7 +64,7 @@ class _Memory:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._known: deque[tuple[str, list[int], list[int]]] = deque(maxlen=REMEMBERED_TEXTS)
+        self._known: deque[tuple[str, list[int]]] = deque(maxlen=REMEMBERED_TEXTS)
 
     def ids(self, text: str) -> list[int]:
         """Ids of `text`: those it was written with as far as they are known, then encoded ones."""
@@ -74,20 +74,17 @@ class _Memory:
             key=lambda entry: len(entry[0]),
             default=None,
         )
-        if best is None:
+        if best is None or plain[: len(best[1])] == best[1]:
             return plain
-        known, encoded, written = best
-        if known == text:
-            return list(written)
+        known, written = best
+        encoded = self.model.encode(known)
         if plain[: len(encoded)] != encoded:  # the new words melt into the last of the old ones
             return plain
         return written + plain[len(encoded) :]
 
     def remember(self, text: str, ids: Sequence[int]) -> None:
         """`text` was written with `ids`."""
-        encoded = self.model.encode(text)
-        if encoded != list(ids):
-            self._known.append((text, encoded, list(ids)))
+        self._known.append((text, list(ids)))
 
 
 class _Cancelled(Exception):  # noqa: N818  (not an error: somebody asked for it)

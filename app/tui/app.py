@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -111,6 +112,11 @@ class FiresideApp(App[None]):
             )
         )
         self.desk.show_model()
+
+    def on_ready(self) -> None:
+        """What is there now stays: the garbage collector need not look at it in mid-frame."""
+        gc.collect()
+        gc.freeze()
 
     def _pump(self) -> None:
         self.desk.post_message(Told(self.inference.drain()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -72,6 +72,7 @@ class Desk(DeskActions):
         self.pace = Pace()
         self._note_timer: Timer | None = None
         self._trouble = ""
+        self._labels: dict[tuple[str, str], str] = {}
         self._versions_due = True
 
     @classmethod
@@ -128,7 +129,7 @@ class Desk(DeskActions):
         leaves = self.keeper.leaves if leaves is None else leaves
         self.page.page_layout = self.keeper.mode
         self.page.show([Part(x.key, x.author, x.text, x.unfinished) for x in leaves])
-        self.query_one("#book").border_title = TITLES[self.keeper.mode]
+        self._label("#book", "border_title", TITLES[self.keeper.mode])
         self._versions_due = True
         self.refresh_desk()
 
@@ -171,8 +172,16 @@ class Desk(DeskActions):
         self._note_timer = self.set_timer(NOTE_SECONDS, self._show_lines_below)
 
     def _note(self, message: str) -> None:
-        self.query_one("#book").border_subtitle = Content(message) if message else None
+        self._label("#book", "border_subtitle", message)
         self.query_one(StatusLine).note = message
+
+    def _label(
+        self, selector: str, place: Literal["border_title", "border_subtitle"], text: str
+    ) -> None:
+        """Set a word in a border, if it differs: it draws all that the border holds anew."""
+        if self._labels.get((selector, place)) != text:
+            self._labels[selector, place] = text
+            setattr(self.query_one(selector), place, Content(text) if text else None)
 
     @on(Manuscript.FollowingChanged)
     def _show_lines_below(self) -> None:
@@ -215,8 +224,8 @@ class Desk(DeskActions):
     def _show_versions(self) -> None:
         self.version, self.versions = self.keeper.siblings()
         self.redoable = self.keeper.redoable
-        shown = f"version {self.version}/{self.versions}" if self.versions > 1 else None
-        self.query_one("#line-box").border_subtitle = shown
+        shown = f"version {self.version}/{self.versions}" if self.versions > 1 else ""
+        self._label("#line-box", "border_subtitle", shown)
         self.refresh_keys()
 
     def show_model(self) -> None:
@@ -238,7 +247,7 @@ class Desk(DeskActions):
         self.query_one(Opening).display = empty and self.keeper.mode == "story"
         self.page.display = not self.query_one(Opening).display
         purpose = "edit" if self.line.editing is not None else self.keeper.mode
-        self.query_one("#line-box").border_title = LINE_TITLES[purpose]
+        self._label("#line-box", "border_title", LINE_TITLES[purpose])
         self.refresh_keys()
 
     # -- what the panel and the line tell ---------------------------------------------------------
