@@ -77,8 +77,8 @@ def child(options: argparse.Namespace) -> None:
         async def watch_stalls(self) -> None:
             while True:
                 before = time.perf_counter()
-                await asyncio.sleep(0.002)
-                self.stalls.append(time.perf_counter() - before - 0.002)
+                await asyncio.sleep(0.01)
+                self.stalls.append(time.perf_counter() - before - 0.01)
 
         async def stream(self) -> None:
             page, meter = self.query_one(Manuscript), self.query_one(Meter)
