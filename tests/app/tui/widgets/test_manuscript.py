@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from textual.geometry import Offset
+from textual.color import Color
+from textual.filter import Monochrome
+from textual.geometry import Offset, Region
 from textual.selection import Selection
 
 from fireside.app.tui.widgets.manuscript import Manuscript, Part
@@ -39,6 +41,38 @@ async def test_look(theme: str) -> None:
     page = Manuscript([*STORY, Part(4, "model", " 👨\u200d👩\u200d👧 字字。", unfinished=True)])
     async with on_stage(page, size=(60, 12), theme=theme) as (stage, _):
         assert_snapshot(stage, f"manuscript-{theme}")
+
+
+async def test_another_theme_is_drawn_at_once() -> None:
+    page = Manuscript(STORY)
+    async with on_stage(page, size=(60, 12)) as (stage, pilot):
+
+        def ground() -> str:
+            style = next(iter(page.render_lines(Region(0, 0, 60, 1))[0])).style
+            assert style is not None
+            return str(style.bgcolor)
+
+        dark = ground()
+        stage.theme = "textual-light"
+        await pilot.pause()
+        assert ground() != dark
+
+
+async def test_without_colour_the_writer_and_the_selection_can_still_be_told() -> None:
+    page = Manuscript(STORY)
+    async with on_stage(page, size=(60, 12)) as (_, pilot):
+        page.screen.selections = {page: Selection(Offset(4, 2), Offset(7, 2))}
+        await pilot.pause()
+        row = page.render_line(2).apply_filter(Monochrome(), Color(18, 18, 18))
+        bar, plain, chosen = (row.crop(x, x + 1) for x in (0, 3, 7))
+        assert bar.text == "▎"
+        looks = []
+        for strip in (plain, chosen):
+            style = next(iter(strip)).style
+            assert style is not None
+            assert style.bold
+            looks.append(style.bgcolor)
+        assert looks[0] != looks[1]
 
 
 async def test_chat_names_who_speaks() -> None:
