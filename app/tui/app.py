@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -84,9 +90,17 @@ class FiresideApp(App[None]):
                 self.keeper.open(last.id)
         except LibraryError as error:
             self._welcome = str(error)
+        if not self.is_headless:
+            self._mind_signals()
         self.push_screen(self.desk)
         self.call_after_refresh(self._begin)
         self.set_interval(1 / FLUSHES_PER_SECOND, self._pump)
+
+    def _mind_signals(self) -> None:
+        """Leave in good order when the terminal closes or somebody ends the process."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
 
     def _validate_theme(self, theme: str) -> str:
         return super()._validate_theme(theme or themes.DEFAULT)
@@ -154,20 +168,55 @@ class FiresideApp(App[None]):
         else:
             self.exit()
 
+    def _fatal_error(self) -> None:
+        """A mistake of ours: one line on the terminal, the rest in the log."""
+        error = self._exception
+        log.error("unexpected", exc_info=error)
+        self.panic(
+            Text(
+                f"Fireside had to stop: {type(error).__name__} {error}. The story is saved;"
+                f" the details are in {log_file(self.paths)}"
+            )
+        )
+
     def on_unmount(self) -> None:
         """Close what was opened; the last words come from the engine into the library."""
         self.inference.abort()
         self.inference.close()
         self.desk.scribe.wind_up(self.inference.drain())
         self.keeper.close()
+        with suppress(LibraryError):
+            self.keeper.library.purge()
         self.keeper.library.close()
         self._keep_settings()
         if self._temporary is not None:
             self._temporary.cleanup()
 
 
+def log_file(paths: Paths) -> Path:
+    """Where trouble is written down."""
+    return paths.log_dir / "fireside.log"
+
+
+def _log_to_file(paths: Paths) -> None:
+    """The terminal belongs to the screen: what is logged goes to a file of bounded size."""
+    try:
+        paths.log_dir.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            log_file(paths), maxBytes=500_000, backupCount=1, encoding="utf-8", delay=True
+        )
+    except OSError:
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("fireside")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
 def run(settings: Settings) -> int:
     """Open the application; returns the exit code."""
-    app = FiresideApp(settings)
+    paths = Paths.find()
+    _log_to_file(paths)
+    app = FiresideApp(settings, paths=paths)
     app.run()
     return app.return_code or 0

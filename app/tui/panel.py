@@ -127,6 +127,7 @@ class Panel(VerticalScroll, can_focus=False):
         super().__init__(id=id)
         self._sampling: Sampling = settings.sampling
         self._length = settings.passage_tokens
+        self._stop = settings.stop
         self._quant = settings.quant
         self._threads = settings.threads
         self._threads_timer: Timer | None = None
@@ -214,7 +215,7 @@ class Panel(VerticalScroll, can_focus=False):
     @property
     def wish(self) -> Wish:
         """What the next generation shall be like."""
-        return Wish(self._sampling, self._length)
+        return Wish(self._sampling, self._length, self._stop)
 
     @property
     def meter(self) -> Meter:

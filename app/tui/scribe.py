@@ -32,6 +32,7 @@ class Wish:
 
     sampling: Sampling
     max_tokens: int = 0
+    stop: tuple[str, ...] = ()
 
 
 class Writer(Protocol):
@@ -161,7 +162,7 @@ class Scribe:
         else:
             prompt = "".join(leaf.text for leaf in leaves)
         self.job = self.writer.generate(
-            Request(prompt, wish.sampling, wish.max_tokens, overflow="slide")
+            Request(prompt, wish.sampling, wish.max_tokens, wish.stop, overflow="slide")
         )
         self.page.generation_begins()
 

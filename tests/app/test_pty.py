@@ -177,14 +177,21 @@ def test_small_terminals(open_program: Open, tmp_path: Path, columns: int, rows:
     assert stored(tmp_path).startswith("Once upon")
 
 
-def test_a_terminal_that_goes_away_loses_nothing(open_program: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_terminal_that_goes_away_loses_nothing(
+    open_program: Open, tmp_path: Path, number: signal.Signals
+) -> None:
     terminal = open_program()
     terminal.shows("tiny · as is")
     terminal.send("Once upon\r")
     terminal.shows("esc stop")
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 0.5
     while time.monotonic() < end:
         terminal.read()
-    terminal.process.kill(signal.SIGHUP)
-    terminal.wait()
-    assert len(stored(tmp_path)) > len("Once upon")
+    terminal.process.kill(number)
+    assert terminal.wait() == 128 + number
+    with Library(tmp_path / "stories.db") as library:
+        story = library.last()
+        assert story is not None
+        assert len(library.text(story.id)) > len("Once upon")
+        assert not library.path(story.id)[-1].unfinished

@@ -16,9 +16,10 @@ from fireside.app.tui.commands import COMMANDS
 from fireside.app.tui.keybar import Key, KeyBar
 
 INTRODUCTION = """\
-Write a line and press enter: your words join the story and the model goes on. Your own words are \
-bold, with a bar beside them. Everything is saved as it is written; nothing is ever lost by going \
-back: what you undo, edit or let write again stays as another version."""
+Write a line and press enter: your words join the story and the model goes on. Your own words \
+are bold, with a bar beside them. Everything is saved as it is written; nothing is ever lost by \
+going back: what you undo, edit or let write again stays as another version. Shift+enter (or \
+ctrl+j) begins a new line; tab goes to the panel and back."""
 
 
 class HelpScreen(Screen[None]):

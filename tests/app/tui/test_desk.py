@@ -187,3 +187,20 @@ def test_every_key_of_the_foot_has_its_place() -> None:
     assert {c.action for c in COMMANDS if c.label} == set(FOOTER_ORDER)
     titles = [c.title for c in COMMANDS]
     assert len(set(titles)) == len(titles)
+
+
+async def test_a_mistake_of_ours_is_one_line_and_the_story_is_kept(
+    start: Start, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def break_it() -> None:
+        async with start(FakeInference(" ran.")) as desk:
+            await desk.type("A fox", "enter")
+            desk.desk.action_help = lambda: 1 / 0  # type: ignore[method-assign, assignment]
+            await desk.press("f1")
+
+    with pytest.raises(ZeroDivisionError):
+        await break_it()
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err + said.out
+    async with start() as desk:
+        assert desk.text == "A fox ran."
