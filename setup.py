@@ -82,7 +82,8 @@ class BuildNative(build_ext):
         except Exception as error:
             if REQUIRED:
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = reason if len(reason) < 100 else reason[:60] + " ... " + reason[-35:]
             sys.stderr.write(
                 f"fireside: the C kernels were not built ({reason});"
                 " Fireside will run on NumPy, more slowly\n"

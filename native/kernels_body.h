@@ -4,7 +4,8 @@
  * kernels_reference.c, which says what each means), its tile sizes, and includes this file. Every
  * operation is rounded as written: no contraction, explicit fma, fixed trees for reductions. */
 
-#ifdef __clang__
+#if defined(FS_UNROLL)
+#elif defined(__clang__)
 #define FS_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define FS_UNROLL _Pragma("GCC unroll 16")
