@@ -325,19 +325,19 @@ class Manuscript(ScrollView, can_focus=True):
         self.jump_to_end()
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which part was clicked; a double click selects its paragraph."""
+        """Tell which part was clicked; two clicks select a word, three the paragraph."""
         _, place = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
         if place is None or place.y >= self._story.row_count:
             return
+        offset = self._offset_of(place)
         if event.chain == 1:
-            if part := self._story.part_at(self._offset_of(place)):
+            if part := self._story.part_at(offset):
                 self.post_message(self.PartClicked(self, part.id))
             return
         event.prevent_default()  # Textual would select the whole story
-        ends = []
-        for offset in self._story.paragraph_at(place.y):
-            row = self._story.row_at(offset)
-            ends.append(Offset(offset - self._story.row(row).start, row))
+        find = self._story.word_at if event.chain == 2 else self._story.paragraph_at
+        rows = [(end, self._story.row_at(end)) for end in find(offset)]
+        ends = [Offset(end - self._story.row(row).start, row) for end, row in rows]
         self.screen.selections = {self: Selection(*ends)}
 
     # -- drawing

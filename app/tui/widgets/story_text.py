@@ -7,6 +7,7 @@ borders, so a part may begin in the middle of a row.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -127,10 +128,18 @@ class StoryText:
         paragraph = self._paragraphs[max(0, index)]
         return paragraph.first_row + paragraph.row_of(offset - paragraph.start)
 
-    def paragraph_at(self, y: int) -> tuple[int, int]:
-        """Return the offsets between which the paragraph of row `y` stands."""
-        paragraph = self._paragraphs[self._paragraph_of_row(y)]
+    def paragraph_at(self, offset: int) -> tuple[int, int]:
+        """Return the offsets between which the paragraph of a character stands."""
+        paragraph = self._paragraphs[self._paragraph_of_row(self.row_at(offset))]
         return paragraph.start, paragraph.end
+
+    def word_at(self, offset: int) -> tuple[int, int]:
+        """Return the offsets between which the word of a character stands, or the gap it is in."""
+        start, end = self.paragraph_at(offset)
+        for run in re.finditer(r"\w+(?:['’]\w+)*|\s+|[^\w\s]+", self.slice(start, end)):
+            if start + run.end() > offset:
+                return start + run.start(), start + run.end()
+        return end, end
 
     def slice(self, start: int, end: int) -> str:
         """Return the sanitised text between two offsets."""

@@ -330,11 +330,14 @@ async def test_a_selection_is_seen_and_gone_with_the_text() -> None:
 
 
 @pytest.mark.parametrize("above", [0, 2])
-async def test_a_double_click_selects_the_paragraph(above: int) -> None:
+async def test_clicks_select_a_word_and_a_paragraph(above: int) -> None:
     page = Manuscript(STORY)
     page.styles.padding = (above, 0, 0, 0)
     async with on_stage(page, size=(50, 12)) as (_, pilot):
-        await pilot.click(page, offset=(10, 3 + above), times=2)
+        await pilot.click(page, offset=(7, 3 + above), times=2)
+        await pilot.pause()
+        assert page.selected_text == "day"
+        await pilot.click(page, offset=(10, 3 + above), times=3)
         await pilot.pause()
         assert page.selected_text == STORY[1].text + " asked the mouse."
 

@@ -120,6 +120,12 @@ def test_parts_join_in_a_row_and_keep_their_authors() -> None:
     assert found.id == 2
 
 
+def test_words() -> None:
+    story = fresh([Part(1, "model", "I don't\nknow, he—")], 4, False)
+    words = [story.slice(*story.word_at(offset)) for offset in range(story.length + 1)]
+    assert words == [*"I ", *["don't"] * 5, "", *["know"] * 4, ",", " ", *["he"] * 2, "—", ""]
+
+
 def test_turns_of_a_chat_stand_a_row_apart() -> None:
     story = fresh(
         [Part(1, "writer", "Hi\n\n"), Part(2, "model", "\n Hello"), Part(3, "writer", "!")],
