@@ -1,4 +1,4 @@
-"""Errors -> `fireside: error: MESSAGE`, perhaps a hint, and an exit code. Never a traceback.
+"""Errors -> one line `fireside: error: MESSAGE; HINT` and an exit code. Never a traceback.
 
 FIRESIDE_DEBUG=1 shows the traceback all the same.
 """
@@ -51,9 +51,8 @@ def guarded(argv: Sequence[str] | None) -> int:
         if isinstance(error, OSError):
             _drop_stdout()
         message, hint, code = explain(error)
-        say(f"fireside: error: {' '.join(visible(message).split())}")
-        if hint:
-            say(f"fireside: hint: {' '.join(visible(hint).split())}")
+        line = f"{message.rstrip('.')}; {hint}" if hint else message
+        say(f"fireside: error: {' '.join(visible(line).split())}")
         return code
 
 
