@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,8 @@ from fireside.engine.events import (
     Statistics,
     Token,
 )
-from fireside.engine.executors import Aborted
+from fireside.engine.executors import Aborted, Rows
+from fireside.engine.lookup import PromptLookup
 from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
@@ -96,21 +98,28 @@ class Session:
         while len(self.ids) < len(ids):
             start = len(self.ids)
             chunk = ids[start : start + CHUNK]
-            rows: Literal["last", "none"] = "last" if start + len(chunk) == len(ids) else "none"
+            rows: Rows = "last" if start + len(chunk) == len(ids) else "none"
             logits = self._step(chunk, start, rows)
             self.ids += chunk
             self._logits = logits[0] if rows == "last" else None
             yield PrefillProgress(len(self.ids), len(ids), reused)
 
-    def _push(self, token: int) -> None:
-        """Compute one more token; there must be room for it."""
-        logits = self._step([token], len(self.ids), "last")
-        self.ids.append(token)
-        self._logits = logits[0]
+    def _push(self, token: int, guess: Sequence[int] = ()) -> list[NDArray[np.float32]]:
+        """Compute one more token, for which there must be room, and behind it what is guessed.
 
-    def _step(
-        self, chunk: list[int], start: int, rows: Literal["last", "none"]
-    ) -> NDArray[np.float32]:
+        The timeline grows by `token` alone; returned are the logits after each guessed token,
+        which hold as long as those before it turn out right (see `_accept`).
+        """
+        logits = self._step([token, *guess], len(self.ids), "all" if guess else "last")
+        self._accept(token, logits[0])
+        return list(logits[1:])
+
+    def _accept(self, token: int, logits: NDArray[np.float32]) -> None:
+        """The timeline grows by a token that the cache holds already."""
+        self.ids.append(token)
+        self._logits = logits
+
+    def _step(self, chunk: list[int], start: int, rows: Rows) -> NDArray[np.float32]:
         self._logits = None
         executor = self.model.executor
         while True:
@@ -189,6 +198,11 @@ class _Run:
         self.alternatives = alternatives
         self.overflow = overflow
         self.detokenizer = Detokenizer(session.model.tokenizer, ids)
+        # Guessing pays where a step of several rows costs little more than one of a single row.
+        self.lookup = PromptLookup() if session.model.executor.name == "native" else None
+        self.ahead: deque[tuple[int, NDArray[np.float32]]] = deque()  # guessed, with logits after
+        self.guessed = self.accepted = 0  # of the last step
+        self.step_s = 0.0
         self.dropped = 0
         self.prefill_tokens = self.reused_tokens = 0
         self.prefill_s = self.decode_s = 0.0
@@ -246,9 +260,29 @@ class _Run:
             if index == self.max_tokens:
                 return "length"
             if len(self.session.ids) < self.session.context:
-                self.session._push(choice.id)
+                self._advance(choice.id, self.max_tokens - index - 1 if self.max_tokens else CHUNK)
             else:
                 yield from self._compute()
+
+    def _advance(self, token: int, wanted: int) -> None:
+        """Bring the session past `token`: for nothing if it was guessed, else by a step."""
+        session = self.session
+        if self.ahead and self.ahead[0][0] == token:
+            self.accepted += 1
+            session._accept(*self.ahead.popleft())
+            return
+        self.ahead.clear()
+        guess: list[int] = []
+        if self.lookup:
+            if self.step_s:
+                self.lookup.tell(self.guessed, self.accepted, self.step_s)
+            guess = self.lookup.guess(
+                self.text, min(wanted, session.context - len(session.ids) - 1)
+            )
+        started = time.perf_counter()
+        self.ahead.extend(zip(guess, session._push(token, guess), strict=True))
+        self.step_s = time.perf_counter() - started
+        self.guessed, self.accepted = len(guess), 0
 
     def _choose(self) -> Choice:
         logits = self.session._logits
