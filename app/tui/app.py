@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from fireside.app.settings import Paths, Settings
 from fireside.app.tui import themes
 from fireside.app.tui.keeper import Keeper
 from fireside.app.tui.messages import SettingsChanged, Told
+from fireside.app.tui.opening import Opening
 from fireside.app.tui.palette import DeskCommands
 from fireside.app.tui.screens.desk import Desk
 from fireside.app.tui.screens.help import HelpScreen
@@ -40,7 +42,7 @@ FLUSHES_PER_SECOND = 12  # both cores may be at work for the model
 
 
 class FiresideApp(App[None]):
-    """`inference` and `paths` are the real ones, unless a test gives others."""
+    """`inference`, `paths` and `chance` are the real ones, unless a test gives others."""
 
     TITLE = "Fireside"
     COMMANDS: ClassVar[set[Any]] = {DeskCommands}
@@ -58,6 +60,7 @@ class FiresideApp(App[None]):
         *,
         paths: Paths | None = None,
         inference: Any = None,
+        chance: random.Random | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -69,7 +72,8 @@ class FiresideApp(App[None]):
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
-        self.desk = Desk.make(settings, self.keeper, self.inference, assets.openings())
+        opening = Opening(assets.openings(), chance or random.Random())
+        self.desk = Desk.make(settings, self.keeper, self.inference, opening)
 
     def _open_library(self) -> Library:
         """The user's library; where it cannot be opened, one that lasts until the end."""
@@ -138,6 +142,12 @@ class FiresideApp(App[None]):
     def find_models(self) -> Iterator[catalogue.ModelEntry]:
         """The models there are, one at a time."""
         return catalogue.iter_models(self.settings, self.paths)
+
+    async def run_at_desk(self, action: str) -> None:
+        """Do what the palette was asked for, from whatever screen."""
+        while self.screen is not self.desk:
+            await self.pop_screen()
+        await self.desk.run_action(action)
 
     # -- settings -------------------------------------------------------------------------------
 

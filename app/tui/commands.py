@@ -11,7 +11,7 @@ from textual.binding import Binding
 class Command:
     """What can be done, with which keys, and how it is called where."""
 
-    action: str  # of the desk
+    action: str  # of the desk, or with "app." of the application
     keys: str  # for Textual, parted by commas; "" = by the palette alone
     shown: str  # the key as people read it
     label: str  # in the footer; "" = not there
@@ -107,7 +107,7 @@ COMMANDS = (
     Command("page(1)", "pagedown", "pgdn", "", "Page down", "Read on.", "Desk"),
     Command("end", "ctrl+end", "^end", "", "To the end", "Go to the end of the story.", "Desk"),
     Command(
-        "palette",
+        "app.command_palette",
         "ctrl+p",
         "^p",
         "palette",
@@ -116,9 +116,9 @@ COMMANDS = (
         "Desk",
         bound=False,
     ),
-    Command("help", "f1", "f1", "help", "Help", "All keys.", "Desk"),
+    Command("app.help", "f1", "f1", "help", "Help", "All keys.", "Desk", bound=False),
     Command(
-        "quit",
+        "app.quit",
         "ctrl+q",
         "^q",
         "quit",
@@ -136,15 +136,15 @@ FOOTER_ORDER = (
     "again",
     "sibling(1)",
     "undo",
-    "help",
-    "palette",
+    "app.help",
+    "app.command_palette",
     "panel",
     "models",
     "stories",
     "new",
     "redo",
     "edit_last",
-    "quit",
+    "app.quit",
 )
 
 

@@ -39,9 +39,10 @@ class Opening(Vertical):
 
         text: str
 
-    def __init__(self, openings: Sequence[str], id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, openings: Sequence[str], chance: random.Random) -> None:
+        super().__init__(id="opening")
         self.openings = list(openings)
+        self.chance = chance
         self._shown: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -52,12 +53,11 @@ class Opening(Vertical):
 
     def on_mount(self) -> None:
         """Show the first few."""
-        self.deal(random.Random(0))
+        self.deal()
 
-    def deal(self, chance: random.Random | None = None) -> None:
+    def deal(self) -> None:
         """Show a few others."""
-        chance = chance or random.Random()
-        self._shown = chance.sample(self.openings, min(COUNT, len(self.openings)))
+        self._shown = self.chance.sample(self.openings, min(COUNT, len(self.openings)))
         lines = self.query_one(OptionList)
         lines.clear_options()
         lines.add_options(Content(line) for line in self._shown)
@@ -65,7 +65,7 @@ class Opening(Vertical):
     def enter(self, last: bool = False) -> None:
         """Take the focus from the line below."""
         lines = self.query_one(OptionList)
-        lines.focus()
+        self.screen.set_focus(lines)  # at once: the next key may be there already
         if lines.option_count:
             lines.highlighted = lines.option_count - 1 if last else 0
 

@@ -28,9 +28,9 @@ class DeskCommands(Provider):
         app = cast("FiresideApp", self.app)
         desk = app.desk
         for command in COMMANDS:
-            if desk.possible(command.action) and command.action != "palette":
+            if desk.possible(command.action) and command.action != "app.command_palette":
                 key = f"{command.shown}  " if command.shown else ""
-                run = partial(desk.run_action, command.action)
+                run = partial(app.run_at_desk, command.action)
                 yield command.title, key + command.help, run, True
         for quant in QUANTS:
             name = f"Weights: {QUANT_NAMES[quant]}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
-from textual.timer import Timer
 
 from fireside import assets
 from fireside.app.settings import Settings
@@ -35,7 +33,6 @@ from fireside.app.updates import (
 )
 from fireside.engine import Quant
 
-NOTE_SECONDS = 8.0
 TITLES = {"story": "Story", "chat": "Chat"}
 LINE_TITLES = {
     "story": "Continue ─ the words you type join the story; empty = go on",
@@ -61,28 +58,27 @@ class Desk(DeskActions):
         keeper: Keeper,
         switching: Switching,
         scribe: Scribe,
-        openings: list[str],
+        opening: Opening,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.keeper = keeper
         self.switching = switching
         self.scribe = scribe
-        self.openings = openings
+        self.opening = opening
         self.pace = Pace()
-        self._note_timer: Timer | None = None
+        self.asked = {}
         self._trouble = ""
-        self._labels: dict[tuple[str, str], str] = {}
         self._versions_due = True
 
     @classmethod
-    def make(cls, settings: Settings, keeper: Keeper, inference: Any, openings: list[str]) -> Desk:
+    def make(cls, settings: Settings, keeper: Keeper, inference: Any, opening: Opening) -> Desk:
         """A desk with its helpers, which speak to it and it to them."""
         switching = Switching(
             inference, lambda message, error: desk.tell(message, error), assets.storyteller()
         )
         scribe = Scribe(inference, keeper)
-        desk = cls(settings, keeper, switching, scribe, openings)
+        desk = cls(settings, keeper, switching, scribe, opening)
         scribe.page = desk
         return desk
 
@@ -91,8 +87,8 @@ class Desk(DeskActions):
         yield StoryHeader()
         with Horizontal(id="room"):
             with Vertical(id="book"):
-                yield Manuscript(id="page")
-                yield Opening(self.openings, id="opening")
+                yield Manuscript(labels=("You", "Teller"), id="page")
+                yield self.opening
             yield Panel(self.settings, id="panel")
         with Vertical(id="line-box"):
             yield PromptLine(id="line")
@@ -103,7 +99,7 @@ class Desk(DeskActions):
         """Show the story that is open."""
         self.lay_out()
         self.show_model()
-        self.line.focus()
+        self.set_focus(self.line)
 
     # -- parts of the screen --------------------------------------------------------------------
 
@@ -129,7 +125,7 @@ class Desk(DeskActions):
         leaves = self.keeper.leaves if leaves is None else leaves
         self.page.page_layout = self.keeper.mode
         self.page.show([Part(x.key, x.author, x.text, x.unfinished) for x in leaves])
-        self._label("#book", "border_title", TITLES[self.keeper.mode])
+        self.label("#book", "border_title", TITLES[self.keeper.mode])
         self._versions_due = True
         self.refresh_desk()
 
@@ -161,33 +157,6 @@ class Desk(DeskActions):
         self._versions_due = True
         self.refresh_desk()
 
-    def tell(self, message: str, error: bool = False) -> None:
-        """One line for the writer: at the foot of the page, what went wrong above everything."""
-        if error:
-            self.notify(message, severity="error", timeout=12, markup=False)
-            return
-        self._note(message)
-        if self._note_timer is not None:
-            self._note_timer.stop()
-        self._note_timer = self.set_timer(NOTE_SECONDS, self._show_lines_below)
-
-    def _note(self, message: str) -> None:
-        self._label("#book", "border_subtitle", message)
-        self.query_one(StatusLine).note = message
-
-    def _label(
-        self, selector: str, place: Literal["border_title", "border_subtitle"], text: str
-    ) -> None:
-        """Set a word in a border, if it differs: it draws all that the border holds anew."""
-        if self._labels.get((selector, place)) != text:
-            self._labels[selector, place] = text
-            setattr(self.query_one(selector), place, Content(text) if text else None)
-
-    @on(Manuscript.FollowingChanged)
-    def _show_lines_below(self) -> None:
-        below = self.page.lines_below
-        self._note(f"↓ {below} new line{'s' if below != 1 else ''}" if below else "")
-
     # -- what the engine tells ------------------------------------------------------------------
 
     @on(Told)
@@ -195,10 +164,7 @@ class Desk(DeskActions):
         for update in event.updates:
             if isinstance(update, LoadProgress | Loaded | LoadFailed | LoadCancelled):
                 self.switching.receive(update)
-                if isinstance(update, Loaded):
-                    self.pace.model(update.info)
-                    self.panel.meter.clear_speeds()
-                self.show_model()
+                self._load_told(update)
             else:
                 if update.job == self.scribe.job:
                     self.pace.take(update)
@@ -207,8 +173,17 @@ class Desk(DeskActions):
             self.panel.meter.update_state(self.pace.state)
             self.query_one(StatusLine).update_state(self.pace.state)
             if not self.page.following:
-                self._show_lines_below()
+                self.show_lines_below()
         self._look_after_saving()
+
+    def _load_told(self, update: LoadProgress | Loaded | LoadFailed | LoadCancelled) -> None:
+        if isinstance(update, Loaded):
+            self.pace.model(update.info)
+            self.panel.meter.clear_speeds()
+            self.post_message(SettingsChanged(self.asked))
+        if not isinstance(update, LoadProgress) and not self.switching.loading:
+            self.asked = {}
+        self.show_model()
 
     def _look_after_saving(self) -> None:
         if self.keeper.trouble != self._trouble:
@@ -225,7 +200,7 @@ class Desk(DeskActions):
         self.version, self.versions = self.keeper.siblings()
         self.redoable = self.keeper.redoable
         shown = f"version {self.version}/{self.versions}" if self.versions > 1 else ""
-        self._label("#line-box", "border_subtitle", shown)
+        self.label("#line-box", "border_subtitle", shown)
         self.refresh_keys()
 
     def show_model(self) -> None:
@@ -244,10 +219,10 @@ class Desk(DeskActions):
         """Title, opening lines, line and keys, as the story now is."""
         self.query_one(StoryHeader).story_title = self.keeper.title
         empty = not self.keeper.leaves and not self.scribe.writing
-        self.query_one(Opening).display = empty and self.keeper.mode == "story"
-        self.page.display = not self.query_one(Opening).display
+        self.opening.display = empty and self.keeper.mode == "story"
+        self.page.display = not self.opening.display
         purpose = "edit" if self.line.editing is not None else self.keeper.mode
-        self._label("#line-box", "border_title", LINE_TITLES[purpose])
+        self.label("#line-box", "border_title", LINE_TITLES[purpose])
         self.refresh_keys()
 
     # -- what the panel and the line tell ---------------------------------------------------------
@@ -264,7 +239,7 @@ class Desk(DeskActions):
 
     @on(Opening.Chosen)
     def _opening_chosen(self, event: Opening.Chosen) -> None:
-        self.line.focus()
+        self.set_focus(self.line)
         self.scribe.go_on(event.text, self.panel.wish)
 
     @on(PromptLine.EditLast)
@@ -281,15 +256,11 @@ class Desk(DeskActions):
 
     def choose_quant(self, quant: Quant) -> None:
         """Hold the model's weights otherwise."""
-        self.switching.change(quant=quant)
-        self.post_message(SettingsChanged({"quant": quant}))
-        self.show_model()
+        self.ask_for_model({"quant": quant}, quant=quant)
 
     @on(Panel.ThreadsChosen)
     def _threads_chosen(self, event: Panel.ThreadsChosen) -> None:
-        self.switching.change(threads=event.threads)
-        self.post_message(SettingsChanged({"threads": event.threads}))
-        self.show_model()
+        self.ask_for_model({"threads": event.threads}, threads=event.threads)
 
     @on(Panel.Changed)
     def _panel_changed(self, event: Panel.Changed) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import BindingType
-from textual.screen import Screen
 
 from fireside.app.catalogue import ModelEntry
 from fireside.app.library import LibraryError
 from fireside.app.tui.commands import COMMANDS, FOOTER_ORDER, bindings
 from fireside.app.tui.keeper import Keeper
 from fireside.app.tui.keybar import Key, KeyBar
-from fireside.app.tui.messages import SettingsChanged
 from fireside.app.tui.opening import Opening
 from fireside.app.tui.panel import Panel
+from fireside.app.tui.screens.desk_notes import DeskNotes
 from fireside.app.tui.screens.models import ModelsScreen
 from fireside.app.tui.screens.stories import Chosen, StoriesScreen
 from fireside.app.tui.scribe import Scribe
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from fireside.app.tui.app import FiresideApp
 
 
-class DeskActions(Screen[None]):
+class DeskActions(DeskNotes):
     """The keys of the desk, and the same for the palette."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
@@ -36,12 +35,14 @@ class DeskActions(Screen[None]):
     keeper: Keeper
     scribe: Scribe
     switching: Switching
+    opening: Opening
     page: Manuscript
     line: PromptLine
     panel: Panel
     version = 1
     versions = 1
     redoable = False
+    asked: dict[str, Any]  # settings of the model that is being loaded
 
     def lay_out(self) -> None:
         """Show the page as the keeper has it."""
@@ -49,10 +50,6 @@ class DeskActions(Screen[None]):
 
     def refresh_desk(self) -> None:
         """Show what surrounds it."""
-        raise NotImplementedError
-
-    def tell(self, message: str, error: bool = False) -> None:
-        """One line for the writer."""
         raise NotImplementedError
 
     def show_model(self) -> None:
@@ -94,7 +91,9 @@ class DeskActions(Screen[None]):
                 if command.action == "sibling(1)":
                     label = f"{self.version}/{self.versions}"
                 rank = FOOTER_ORDER.index(command.action)
-                keys.append(Key(command.shown, label, f"screen.{command.action}", rank))
+                action = command.action
+                target = action if action.startswith("app.") else f"screen.{action}"
+                keys.append(Key(command.shown, label, target, rank))
         self.query_one(KeyBar).keys = tuple(keys)
 
     # -- writing --------------------------------------------------------------------------------
@@ -115,7 +114,7 @@ class DeskActions(Screen[None]):
             self.remove_class("-panel-on")
         elif self.focused is self.line and self.switching.cancel():
             return
-        self.line.focus()
+        self.set_focus(self.line)
 
     def action_again(self) -> None:
         """Another version of the last part."""
@@ -124,7 +123,8 @@ class DeskActions(Screen[None]):
 
     def action_sibling(self, step: int) -> None:
         """Another version that is there already."""
-        self.scribe.when_idle(lambda: self._move(lambda: self.keeper.turn(step)))
+        if not self.scribe.writing:
+            self._move(lambda: self.keeper.turn(step))
 
     def action_undo(self) -> None:
         """One step back."""
@@ -155,7 +155,6 @@ class DeskActions(Screen[None]):
             self.action_to_opening(last=True)
             return
         if self.scribe.writing:
-            self.scribe.when_idle(self.action_edit_last)
             return
         leaf = leaves[-1]
         if self.keeper.mode == "chat":
@@ -178,9 +177,8 @@ class DeskActions(Screen[None]):
 
     def action_to_opening(self, last: bool = False) -> None:
         """From the line to the opening lines above it."""
-        opening = self.query_one(Opening)
-        if opening.display:
-            opening.enter(last)
+        if self.opening.display:
+            self.opening.enter(last)
 
     # -- stories --------------------------------------------------------------------------------
 
@@ -190,9 +188,9 @@ class DeskActions(Screen[None]):
 
     def _new(self) -> None:
         if self.attempt(lambda: self.keeper.new(self.keeper.mode)):
-            self.query_one(Opening).deal()
+            self.opening.deal()
             self.lay_out()
-            self.line.focus()
+            self.set_focus(self.line)
 
     def action_mode(self) -> None:
         """Story or chat: on an empty page it changes, a written one stays and a new one comes."""
@@ -201,7 +199,7 @@ class DeskActions(Screen[None]):
         def change() -> None:
             if self.attempt(lambda: self.keeper.new(mode)):
                 self.lay_out()
-                self.line.focus()
+                self.set_focus(self.line)
 
         self.scribe.when_idle(change)
 
@@ -231,12 +229,12 @@ class DeskActions(Screen[None]):
             if self.attempt(lambda: self.keeper.open(story_id)):
                 self.lay_out()
                 self.page.jump_to_end()
-                self.line.focus()
+                self.set_focus(self.line)
 
         self.scribe.when_idle(deed)
 
     def _story_chosen(self, chosen: Chosen | None) -> None:
-        self.line.focus()
+        self.set_focus(self.line)
         if chosen is not None:
             self.open_story(chosen.story_id)
 
@@ -258,20 +256,24 @@ class DeskActions(Screen[None]):
         self.app.push_screen(screen, self._model_chosen)
 
     def _model_chosen(self, entry: ModelEntry | None) -> None:
-        self.line.focus()
+        self.set_focus(self.line)
         if entry is not None:
-            self.switching.change(path=entry.path)
-            self.post_message(SettingsChanged({"model": entry.name, "tokenizer": ""}))
-            self.show_model()
+            self.ask_for_model({"model": entry.name, "tokenizer": ""}, path=entry.path)
+
+    def ask_for_model(self, settings: dict[str, Any], **change: Any) -> None:
+        """Load another model; the settings that say so are kept once it is there."""
+        self.asked.update(settings)
+        self.switching.change(**change)
+        self.show_model()
 
     def action_panel(self) -> None:
         """Show or hide the panel: beside the page where there is room, else over it."""
         wide = self.has_class("-wide")
         self.toggle_class("-panel-off" if wide else "-panel-on")
         if self.has_class("-panel-off" if wide else "-panel-on") != wide:
-            self.panel.query_one("#temperature").focus()
+            self.set_focus(self.panel.query_one("#temperature"))
         else:
-            self.line.focus()
+            self.set_focus(self.line)
 
     def action_copy_text(self) -> None:
         """Copy what is selected; with nothing selected, stop."""
@@ -296,15 +298,3 @@ class DeskActions(Screen[None]):
     def action_theme(self) -> None:
         """Choose colours."""
         self.app.search_themes()
-
-    def action_palette(self) -> None:
-        """Find a command by its name."""
-        self.app.action_command_palette()
-
-    def action_help(self) -> None:
-        """All keys."""
-        self.app.action_help()
-
-    async def action_quit(self) -> None:
-        """Leave."""
-        await self.app.action_quit()

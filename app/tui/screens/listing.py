@@ -41,10 +41,12 @@ class ListingScreen(Screen[Result]):
             &:focus { border: none; background-tint: transparent; }
         }
         #detail { height: auto; max-height: 3; padding: 0 2; color: $text-muted; }
+        KeyBar { dock: bottom; padding: 0 2; }
         .-empty { padding: 1 2; color: $text-muted; }
     }
     ListingScreen.-low #heading { margin: 0; }
     ListingScreen.-low #filter { margin: 0 2; }
+    ListingScreen.-low #detail { max-height: 2; }
     """
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (18, "-high")]
 
@@ -65,7 +67,7 @@ class ListingScreen(Screen[Result]):
         """The list has the focus; the filter waits for its key."""
         self.query_one("#empty").display = False
         self.query_one(KeyBar).keys = self.KEYS
-        self.query_one("#list").focus()
+        self.set_focus(self.query_one("#list"))
 
     @property
     def query_text(self) -> str:
@@ -90,14 +92,14 @@ class ListingScreen(Screen[Result]):
 
     def action_filter(self) -> None:
         """Go to the filter line."""
-        self.query_one("#filter").focus()
+        self.set_focus(self.query_one("#filter"))
 
     def action_back(self) -> None:
         """From the filter to the list, from the list to the desk."""
         line = self.query_one("#filter", Input)
         if self.focused is line or line.value:
             line.value = ""
-            self.query_one("#list").focus()
+            self.set_focus(self.query_one("#list"))
         else:
             self.dismiss(None)
 
@@ -109,4 +111,4 @@ class ListingScreen(Screen[Result]):
     @on(Input.Submitted, "#filter")
     def _filter_done(self, event: Input.Submitted) -> None:
         event.stop()
-        self.query_one("#list").focus()
+        self.set_focus(self.query_one("#list"))

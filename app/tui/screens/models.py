@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, Literal
 
 from rich.text import Text
 from textual import events, on, work
@@ -18,19 +18,23 @@ from fireside.app.tui.screens.listing import ListingScreen
 
 Find = Callable[[], Iterable[ModelEntry]]
 
-# name, title, width from which the screen shows it
+# name, title, room from which it is shown
 COLUMNS = (
     ("name", "Model", 0),
-    ("architecture", "Kind", 90),
-    ("parameters", "Size", 50),
-    ("type", "Type", 70),
-    ("file", "On disk", 60),
-    ("none", "as is", 110),
-    ("q8", "Q8", 110),
-    ("q4", "Q4", 110),
-    ("context", "Context", 80),
+    ("architecture", "Kind", 84),
+    ("parameters", "Size", 44),
+    ("type", "Type", 64),
+    ("file", "On disk", 54),
+    ("none", "as is", 104),
+    ("q8", "Q8", 104),
+    ("q4", "Q4", 104),
+    ("context", "Context", 74),
     ("note", "", 0),
 )
+
+
+TITLES = {name: title for name, title, _ in COLUMNS}
+LEFT = ("name", "architecture", "type", "note")
 
 
 class ModelsScreen(ListingScreen[ModelEntry]):
@@ -108,17 +112,18 @@ class ModelsScreen(ListingScreen[ModelEntry]):
         """Show the models that hold every word of the query."""
         table = self.table
         chosen = self.highlighted
-        columns = [c for c in COLUMNS if self.size.width >= c[2]]
-        table.clear(columns=True)
-        for name, title, _ in columns:
-            right = name not in ("name", "architecture", "type", "note")
-            table.add_column(Text(title, justify="right" if right else "left"), key=name)
         words = query.lower().split()
         shown = [e for e in self.entries if all(w in _haystack(e) for w in words)]
         rows = [row(entry, str(entry.path) == self.current) for entry in shown]
-        self._make_notes_fit(rows, [(name, title) for name, title, _ in columns])
+        table.clear(columns=True)
+        widths = column_widths(rows, self.size.width - 6)
+        for name, width in widths.items():
+            justify: Literal["left", "right"] = "left" if name in LEFT else "right"
+            table.add_column(Text(TITLES[name], justify=justify), width=width, key=name)
         for entry, cells in zip(shown, rows, strict=True):
-            table.add_row(*(cells[name] for name, _, _ in columns), key=str(entry.path))
+            for name, width in widths.items():
+                cells[name].truncate(width, overflow="ellipsis")
+            table.add_row(*(cells[name] for name in widths), key=str(entry.path))
         wanted = chosen.path if chosen is not None else None
         paths = [entry.path for entry in shown]
         current = [e.path for e in shown if str(e.path) == self.current]
@@ -128,16 +133,6 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             table.move_cursor(row=paths.index(wanted))
         self.show_empty(not shown and not self.searching)
         self._tell()
-
-    def _make_notes_fit(self, rows: list[dict[str, Text]], columns: list[tuple[str, str]]) -> None:
-        """Cut the last column where the screen ends; the whole reason stands at the foot."""
-        used = sum(
-            max([len(title), *(cells[name].cell_len for cells in rows)]) + 2
-            for name, title in columns
-            if name != "note"
-        )
-        for cells in rows:
-            cells["note"].truncate(max(4, self.size.width - used - 6), overflow="ellipsis")
 
     @property
     def highlighted(self) -> ModelEntry | None:
@@ -170,6 +165,21 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             self.dismiss(entry)
 
 
+def column_widths(rows: Sequence[Mapping[str, Text]], room: int) -> dict[str, int]:
+    """Cells of each column that the screen has room for; the last takes what is left.
+
+    What is cut there stands in full at the foot.
+    """
+    widths: dict[str, int] = {}
+    for name, title, least in COLUMNS:
+        if room >= least:
+            widths[name] = max([len(title), *(cells[name].cell_len for cells in rows)])
+    widths["name"] = min(widths["name"], max(16, room // 3))
+    used = sum(width + 2 for name, width in widths.items() if name != "note")
+    widths["note"] = max(4, room - used)
+    return widths
+
+
 def row(entry: ModelEntry, in_use: bool) -> dict[str, Text]:
     """The cells of a model, by column."""
     style = "dim" if entry.problem else "bold" if in_use else ""
@@ -191,9 +201,8 @@ def row(entry: ModelEntry, in_use: bool) -> dict[str, Text]:
         "context": str(entry.context or ""),
         "note": note,
     }
-    left = ("name", "architecture", "type", "note")
     return {
-        name: Text(value, style=style, justify="left" if name in left else "right")
+        name: Text(value, style=style, justify="left" if name in LEFT else "right")
         for name, value in values.items()
     }
 

@@ -191,7 +191,7 @@ class StoriesScreen(ListingScreen[Chosen]):
         line = self.query_one("#line", Input)
         line.value, line.placeholder, line.display = value, hint, True
         line.cursor_position = len(value)
-        line.focus()
+        self.set_focus(line)
         verb = "Rename" if purpose == "rename" else "Export"
         self.detail(f"{verb} “{about.display_title}”: {hint}, then ⏎; esc leaves it.")
 
@@ -206,7 +206,7 @@ class StoriesScreen(ListingScreen[Chosen]):
     def _leave_line(self) -> None:
         self._purpose = ""
         self.query_one("#line").display = False
-        self.options.focus()
+        self.set_focus(self.options)
 
     @on(Input.Submitted, "#line")
     def _line_done(self, event: Input.Submitted) -> None:

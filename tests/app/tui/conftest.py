@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -89,8 +90,8 @@ def start(paths: Paths) -> Start:
         **settings: Any,
     ) -> AsyncIterator[Desk]:
         inference = inference or FakeInference()
-        app = FiresideApp(Settings(**settings), paths=paths, inference=inference)
-        async with app.run_test(size=size) as pilot:
+        app = FiresideApp(Settings(**settings), paths=paths, inference=inference, chance=Random(0))
+        async with app.run_test(size=size, notifications=True) as pilot:
             desk = Desk(app, pilot, inference)
             await desk.settle()
             yield desk

@@ -195,7 +195,7 @@ async def test_a_mistake_of_ours_is_one_line_and_the_story_is_kept(
     async def break_it() -> None:
         async with start(FakeInference(" ran.")) as desk:
             await desk.type("A fox", "enter")
-            desk.desk.action_help = lambda: 1 / 0  # type: ignore[method-assign, assignment]
+            desk.app.action_help = lambda: 1 / 0  # type: ignore[method-assign, assignment]
             await desk.press("f1")
 
     with pytest.raises(ZeroDivisionError):

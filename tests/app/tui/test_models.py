@@ -56,7 +56,9 @@ async def test_the_table_says_why_a_model_cannot_run(start: Start, models: Path)
         assert desk.app.screen is desk.desk
 
 
-async def test_a_model_is_changed_in_the_middle_of_a_story(start: Start, models: Path) -> None:
+async def test_a_model_is_changed_in_the_middle_of_a_story(
+    start: Start, models: Path, paths: Paths
+) -> None:
     inference = FakeInference(" one.", " two.")
     async with start(inference) as desk:
         await desk.type("Count:", "enter")
@@ -77,6 +79,7 @@ async def test_a_model_is_changed_in_the_middle_of_a_story(start: Start, models:
         assert inference.specs[-1].path == models / "tiny.bin"
         await desk.press("enter")
         assert inference.prompt == "Count: one. two."
+    assert 'model = "tiny"' in paths.config_file.read_text()
 
 
 async def test_weights_are_changed_and_kept(start: Start, paths: Paths) -> None:
@@ -88,7 +91,7 @@ async def test_weights_are_changed_and_kept(start: Start, paths: Paths) -> None:
     assert 'quant = "q8"' in paths.config_file.read_text()
 
 
-async def test_a_failure_keeps_the_old_model_and_says_so(start: Start) -> None:
+async def test_a_failure_keeps_the_old_model_and_says_so(start: Start, paths: Paths) -> None:
     inference = FakeInference()
     async with start(inference) as desk:
         inference.fail_load = "there is not enough memory"
@@ -101,6 +104,7 @@ async def test_a_failure_keeps_the_old_model_and_says_so(start: Start) -> None:
         assert desk.desk.panel.query_one("#quant", Choice).value == "none"
         await desk.press("escape", "enter")
         assert desk.text
+    assert not paths.config_file.exists()
 
 
 async def test_a_newer_wish_replaces_the_load_under_way(start: Start) -> None:

@@ -179,7 +179,7 @@ async def test_an_opening_line_is_picked(start: Start) -> None:
         assert desk.desk.query_one("#opening").display
         await desk.press("down", "down", "enter")
         assert desk.parts[0][0] == "writer"
-        assert desk.parts[0][1] in desk.desk.openings
+        assert desk.parts[0][1] in desk.desk.opening.openings
         assert not desk.desk.query_one("#opening").display
         assert desk.app.focused is desk.desk.line
 
@@ -246,3 +246,13 @@ async def test_the_meter_shows_reading_and_speed(start: Start) -> None:
         assert state.tokens_per_second == pytest.approx(200, rel=0.5)
         await desk.press("escape")
         assert not desk.desk.panel.meter.state.generating
+
+
+async def test_arrows_do_not_disturb_the_model(start: Start) -> None:
+    async with start(FakeInference(hold=True)) as desk:
+        await desk.type("A fox", "enter")
+        desk.inference.say(" ran")
+        await desk.settle()
+        await desk.press("left", "up", "right")
+        assert desk.desk.scribe.writing
+        assert desk.desk.line.editing is None
