@@ -103,8 +103,9 @@ class FiresideApp(App[None]):
     def _mind_signals(self) -> None:
         """Leave in good order when the terminal closes or somebody ends the process."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
+        with suppress(NotImplementedError, AttributeError):  # not every system has them
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
 
     def _validate_theme(self, theme: str) -> str:
         return super()._validate_theme(theme or themes.DEFAULT)

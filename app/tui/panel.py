@@ -95,8 +95,9 @@ class Panel(VerticalScroll, can_focus=False):
         scrollbar-size-vertical: 1;
         background: $background;
         Vertical {
-            height: auto; padding: 0 1; border: round $border-blurred;
+            height: auto; padding: 0 1; border: round $foreground 20%;
             border-title-color: $text-muted; border-title-style: none;
+            &:ansi { border: round $border-blurred; }
             &:focus-within { border: round $border; }
         }
     }

@@ -33,7 +33,7 @@ class Desk:
         for _ in range(100):
             self.app._pump()
             await self.pilot.pause()
-            if not self.inference.updates and self.keeper.saved:
+            if not self.inference.updates and (self.keeper.saved or self.keeper.trouble):
                 break
             await self.pilot.pause(0.01)
         self.app._pump()
@@ -74,7 +74,8 @@ Start = Callable[..., AbstractAsyncContextManager[Desk]]
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where exports go unless told otherwise
     return Paths(tmp_path / "config.toml", tmp_path / "data", tmp_path / "log")
 
 

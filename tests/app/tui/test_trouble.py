@@ -116,6 +116,7 @@ def test_closing_saves_what_is_left(keeper: Keeper, library: FullDisk) -> None:
 
 async def test_the_desk_says_so_in_one_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "RETRY_EVERY", 0.02)
+    monkeypatch.setattr(keeping, "SETTLE_TIMEOUT", 0.5)
     async with start(FakeInference(" one.", " two.")) as desk:
         await desk.type("Count:", "enter")
         disk = FullDisk(desk.keeper.library)
