@@ -16,7 +16,7 @@
 #pragma GCC target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c")
 #endif
 
-enum { ROWS = 16, FEWEST = 8 }; /* fewer rows than FEWEST are faster without tiles */
+enum { ROWS = 16, FEWEST = 12 }; /* fewer rows than FEWEST are faster without tiles */
 /* tile registers, two of each in turn; macros, because gcc writes the name into the instruction */
 #define C0 0
 #define C1 1

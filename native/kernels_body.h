@@ -89,6 +89,9 @@ static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q
     }
 }
 
+/* One row: prefetching the same place of the next panels reads 2% to 8% faster than the hardware
+ * alone; into the second cache only: the same; with the non-temporal hint: 3 to 9 times slower. */
+
 /* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
 
 FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_t panel, v16 acc)
@@ -112,14 +115,16 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
         const type *weights = (const type *)(w->data + panel * w->panel_bytes);                 \
         const int64_t step = w->panel_bytes / (int64_t)sizeof(type);                            \
         const float *a = x->f + row * x->f_stride;                                              \
-        v16 acc[MAX_P][MAX_R];                                                                          \
+        v16 acc[MAX_P][MAX_R];                                                                  \
         FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);                                      \
         for (int64_t k = 0; k < w->cols; k++) {                                                 \
-            v16 b[MAX_P];                                                                           \
+            v16 b[MAX_P];                                                                       \
             FS_EACH_PANEL                                                                       \
             {                                                                                   \
                 b[p] = load(weights + p * step + k * FS_LANES);                                 \
-                if (R == 1) v_prefetch(weights + (p + P) * step + k * FS_LANES);                \
+                /* one row: the next panels; more: 16 columns ahead, out of the second cache */ \
+                v_prefetch(weights + (R == 1 ? (p + P) * step + k * FS_LANES                    \
+                                             : p * step + (k + 16) * FS_LANES));                \
             }                                                                                   \
             FS_EACH_ROW                                                                         \
             {                                                                                   \
@@ -408,7 +413,7 @@ static uint16_t fs_quantise_q4_0(const float *x, uint8_t *nibbles)
 }
 
 #define FS_BODY_ENTRIES                                                                         \
-    .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm, \
+    .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm,\
     .silu_mul = fs_silu_mul, .quantise = fs_quantise, .attend = fs_attend_queries,              \
     .from_half = fs_from_half, .quantise_q8_0 = fs_quantise_q8_0,                               \
     .quantise_q4_0 = fs_quantise_q4_0
