@@ -1,26 +1,34 @@
 """Measuring: every case in a process of its own, their repeats taking turns, medians.
 
 Taking turns keeps a machine that slows down for a minute from slowing down one case only. It
-needs all models in memory at once; where they would not fit, the cases run one after another.
+needs the models in memory at once; where they do not all fit, the cases of one model and thread
+count take turns, and where those do not, each case runs alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
-import platform
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from fireside.app.bench_peers import SCRIPTS
 from fireside.app.catalogue import memory
 from fireside.engine import CheckpointError, FiresideError, KernelsError, open_checkpoint
+from fireside.engine.executors.native_library import ISA_VARIABLE
 
 SHARE_OF_MEMORY = 0.5  # of what is free, that models of cases taking turns may take together
+LONGEST_ERROR = 120  # characters of what a peer said last
+Profile = dict[str, dict[str, float]]  # "decode", "prefill 128" -> operation -> seconds
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,21 @@ class Case:
 
     path: Path
     quant: str
-    kernels: str
+    kernels: str  # of Fireside, or the name of a peer
     threads: int
     prefill: tuple[int, ...]
     decode: int
+    isa: str = ""  # "" is the best there is
+    python: str = ""  # the interpreter of a peer
 
     def __str__(self) -> str:
-        return f"{self.path.stem} {self.quant} {self.kernels} {self.threads} threads"
+        kernels = f"{self.kernels} {self.isa}".rstrip()
+        return f"{self.path.stem} {self.quant} {kernels} {self.threads} threads"
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether another program than Fireside is measured."""
+        return self.kernels in SCRIPTS
 
     def nbytes(self) -> int:
         """About the bytes of its weights in memory."""
@@ -43,10 +59,24 @@ class Case:
         needs = 4 * checkpoint.parameters  # NumPy computes in float32
         return needs if self.kernels == "numpy" else memory(checkpoint)[self.quant]
 
+    def command(self) -> list[str]:
+        """What starts its process."""
+        if self.is_peer:
+            return [self.python, str(SCRIPTS[self.kernels])]
+        return [sys.executable, "-m", "fireside.app.bench_worker"]
+
+    def environment(self) -> dict[str, str]:
+        """Its process's environment."""
+        limits = {}
+        if self.kernels == "numpy":  # what its BLAS may be built with
+            blas = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+            limits = dict.fromkeys(blas, str(self.threads))
+        return {**os.environ, **limits, **({ISA_VARIABLE: self.isa} if self.isa else {})}
+
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of a case."""
+    """Medians of a case. Of a peer that failed there is no more than `error`."""
 
     model: str
     quant: str
@@ -54,8 +84,21 @@ class Result:
     isa: str
     threads: int
     prefill_tok_s: dict[str, float]  # prompt length -> tokens a second
-    decode_tok_s: float
-    rss_mb: float
+    decode_tok_s: float | None
+    rss_mb: float | None
+    blocks: str = ""  # how most weights are stored in the file
+    load_s: float | None = None
+    bytes_per_token: int | None = None  # weights and cache that a token of the decode reads
+    read_gb_s: float | None = None  # how fast this many threads read that here
+    floor_tok_s: float | None = None  # the decode speed, were reading all there is to do
+    floor_percent: float | None = None  # of that speed
+    ratios: dict[str, float] | None = None  # "decode", "prefill 128" -> our speed / the peer's
+    profile: Profile | None = None
+    error: str = ""
+
+
+class CaseError(FiresideError):
+    """A case's process ended, or said that it cannot."""
 
 
 @dataclass
@@ -64,24 +107,29 @@ class Runner:
 
     case: Case
     process: subprocess.Popen[str]
+    log: IO[bytes]  # what a peer says on stderr
     facts: dict[str, Any] = field(default_factory=dict)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    profile: Profile | None = None
+    error: str = ""  # why a peer is out of the race
 
     @classmethod
     def start(cls, case: Case) -> Runner:
         """Load the model; the engine's errors come through."""
-        count = str(case.threads)
-        # what NumPy's BLAS may be built with
-        blas = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        limits = dict.fromkeys(blas, count) if case.kernels == "numpy" else {}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fireside.app.bench_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **limits},
-        )
-        runner = cls(case, process)
+        log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
+        try:
+            process = subprocess.Popen(
+                case.command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log if case.is_peer else None,
+                text=True,
+                env=case.environment(),
+            )
+        except OSError as error:
+            log.close()
+            raise FiresideError(f"cannot start {case}: {error.strerror}") from error
+        runner = cls(case, process, log)
         values = {
             "path": str(case.path.absolute()),
             "quant": case.quant,
@@ -91,14 +139,25 @@ class Runner:
             "decode": case.decode,
         }
         try:
-            runner.facts = runner.ask(json.dumps(values))
+            runner.facts = runner.ask(json.dumps(values)) or {}
         except BaseException:
             runner.stop()
             raise
         return runner
 
-    def ask(self, line: str) -> dict[str, Any]:
-        """The answer to a line."""
+    def ask(self, line: str) -> dict[str, Any] | None:
+        """The answer to a line; None once a peer has failed."""
+        if self.error:
+            return None
+        try:
+            return self._ask(line)
+        except CaseError as error:
+            if not self.case.is_peer:
+                raise
+            self.error = error.message  # it has lost; the others go on
+            return None
+
+    def _ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -108,53 +167,124 @@ class Runner:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise FiresideError(f"measuring {self.case} ended with code {self.process.wait()}")
-        values: dict[str, Any] = json.loads(answer)
+            ending = _ending(self.process.wait())
+            raise CaseError(
+                f"{ending}{self._last_words()}"
+                if self.case.is_peer
+                else f"measuring {self.case} ended with {ending}"
+            )
+        try:
+            values: dict[str, Any] = json.loads(answer)
+        except ValueError as error:
+            raise CaseError(f"measuring {self.case}: no answer, but {answer[:80]!r}") from error
         if "error" in values:
             kinds = {"CheckpointError": CheckpointError, "KernelsError": KernelsError}
-            raise kinds.get(values["error"], FiresideError)(values["message"], values["hint"])
+            kind = CaseError if self.case.is_peer else kinds.get(values["error"], FiresideError)
+            raise kind(values["message"], values["hint"])
         return values
+
+    def _last_words(self) -> str:
+        """What a peer said last, where it said something."""
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").split("\n")
+        last = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+        return f": {last[:LONGEST_ERROR]}" if last else ""
 
     def measure(self) -> None:
         """Once more."""
-        self.answers.append(self.ask("measure"))
+        answer = self.ask("measure")
+        if answer is not None:
+            self.answers.append(answer)
+
+    def take_profile(self) -> None:
+        """Where the time goes; peers do not tell."""
+        if not self.case.is_peer:
+            self.profile = (self.ask("profile") or {}).get("profile")
 
     def stop(self) -> None:
         """End the process."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
+                    stream.close()
         self.process.wait()
+        self.log.close()
 
     def result(self) -> Result:
         """Medians; the first round warmed up and does not count."""
+        known = {
+            "model": self.facts.get("model", self.case.path.stem),
+            "quant": self.case.quant,
+            "kernels": self.facts.get("kernels", self.case.kernels),
+            "isa": self.facts.get("isa", ""),
+            "threads": self.facts.get("threads") or self.case.threads,
+        }
+        if self.error:
+            return Result(
+                **known, prefill_tok_s={}, decode_tok_s=None, rss_mb=None, error=self.error
+            )
         rounds = self.answers[1:]
         prefill = {
-            length: round(
-                int(length) / statistics.median(a["prefill_s"][length] for a in rounds), 2
-            )
+            length: round(int(length) / _median(rounds, "prefill_s", length), 2)
             for length in rounds[0]["prefill_s"]
         }
-        decoded = min(self.case.decode, self.facts["decode"])
-        decode_s = statistics.median(a["decode_s"] for a in rounds)
-        return Result(
-            model=self.facts["model"],
-            quant=self.case.quant,
-            kernels=self.facts["kernels"],
-            isa=self.facts["isa"],
-            threads=self.facts["threads"] or self.case.threads,
+        decode = self.facts["decode"] / _median(rounds, "decode_s")
+        result = Result(
+            **known,
             prefill_tok_s=prefill,
-            decode_tok_s=round(decoded / decode_s, 2),
+            decode_tok_s=round(decode, 2),
             rss_mb=round(self.answers[-1]["rss"] / 1e6, 1),
+            blocks=self.facts.get("blocks", ""),
+            load_s=round(self.facts["load_s"], 3),
+            profile=self.profile,
         )
+        if self.case.is_peer:
+            return result
+        return with_floor(result, self.facts["bytes_per_token"], _median(rounds, "read"))
 
 
-def run(cases: Sequence[Case], repeat: int, tell: Callable[[str], None]) -> list[Result]:
-    """Measure all cases, `repeat` times and once to warm up; tell(line) is called as it goes."""
-    together = sum(case.nbytes() for case in cases) <= SHARE_OF_MEMORY * free_memory()
-    groups = [list(cases)] if together else [[case] for case in cases]
-    results: list[Result] = []
-    for group in groups:
+def _median(rounds: Sequence[dict[str, Any]], *keys: str) -> float:
+    """The median of a value, `keys` deep in each answer."""
+    values: list[float] = []
+    for answer in rounds:
+        value: Any = answer
+        for key in keys:
+            value = value[key]
+        values.append(float(value))
+    return max(statistics.median(values), 1e-9)  # a clock may stand still
+
+
+def _ending(code: int) -> str:
+    """How a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def with_floor(result: Result, nbytes: int, bytes_s: float) -> Result:
+    """`result` with what the memory would allow: `nbytes` a token at `bytes_s`."""
+    floor = bytes_s / nbytes
+    return dataclasses.replace(
+        result,
+        bytes_per_token=nbytes,
+        read_gb_s=round(bytes_s / 1e9, 2),
+        floor_tok_s=round(floor, 2),
+        floor_percent=round(100 * (result.decode_tok_s or 0) / floor, 1),
+    )
+
+
+def run(
+    cases: Sequence[Case], repeat: int, profile: bool, tell: Callable[[str], None]
+) -> list[Result]:
+    """Measure all cases, `repeat` times and once to warm up; tell(line) is called as it goes.
+
+    The results are in the order of the cases.
+    """
+    results: dict[Case, Result] = {}
+    for group in groups(cases):
         runners: list[Runner] = []
         try:
             for case in group:
@@ -164,11 +294,60 @@ def run(cases: Sequence[Case], repeat: int, tell: Callable[[str], None]) -> list
                 for runner in runners:
                     tell(f"round {number} of {repeat}: {runner.case}")
                     runner.measure()
-            results += [runner.result() for runner in runners]
+            for runner in runners if profile else ():
+                tell(f"profile: {runner.case}")
+                runner.take_profile()
+            results |= {runner.case: runner.result() for runner in runners}
         finally:
             for runner in runners:
                 runner.stop()
-    return results
+    compare(results)
+    return [results[case] for case in cases]
+
+
+def groups(cases: Sequence[Case]) -> list[list[Case]]:
+    """The cases that take turns: all, or those of one model and thread count, or each alone."""
+    room = SHARE_OF_MEMORY * free_memory()
+    needs = {case: case.nbytes() for case in cases}
+    if sum(needs.values()) <= room:
+        return [list(needs)]
+    rows: dict[tuple[Path, int], list[Case]] = {}
+    for case in needs:
+        rows.setdefault((case.path, case.threads), []).append(case)
+    result: list[list[Case]] = []
+    for row in rows.values():
+        fits = sum(needs[case] for case in row) <= room
+        result += [row] if fits else [[case] for case in row]
+    return result
+
+
+def compare(results: dict[Case, Result]) -> None:
+    """Give every case with a peer its ratios, and the peer the floor of that case."""
+    for peer_case in [case for case in results if case.is_peer]:
+        where = (peer_case.path, peer_case.quant, peer_case.threads)
+        for case, result in list(results.items()):
+            if case.is_peer or (case.path, case.quant, case.threads) != where:
+                continue
+            peer = results[peer_case]
+            results[case] = dataclasses.replace(result, ratios=ratios(result, peer))
+            # what the file is called and holds, and the floor, are the same for both
+            known: dict[str, Any] = {"model": result.model, "blocks": result.blocks}
+            if peer.floor_tok_s is None and peer.decode_tok_s and result.floor_tok_s:
+                known["floor_tok_s"] = result.floor_tok_s
+                known["floor_percent"] = round(100 * peer.decode_tok_s / result.floor_tok_s, 1)
+            results[peer_case] = dataclasses.replace(peer, **known)
+
+
+def ratios(ours: Result, theirs: Result) -> dict[str, float] | None:
+    """Our speeds over the peer's; None where it has none."""
+    if not theirs.decode_tok_s:
+        return None
+    result = {
+        f"prefill {length}": round(value / theirs.prefill_tok_s[length], 3)
+        for length, value in ours.prefill_tok_s.items()
+        if theirs.prefill_tok_s.get(length)
+    }
+    return {**result, "decode": round((ours.decode_tok_s or 0) / theirs.decode_tok_s, 3)}
 
 
 def free_memory() -> int:
@@ -180,42 +359,3 @@ def free_memory() -> int:
     except OSError:
         pass
     return 4 << 30
-
-
-def machine() -> str:
-    """The processor and how many of its cores there are to use."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return f"{name}, {cores} cores, {platform.system()} {platform.machine()}"
-
-
-def markdown(results: Sequence[Result], decode: int) -> str:
-    """A table that a person can paste."""
-    lengths = sorted({int(n) for r in results for n in r.prefill_tok_s})
-    head = ["model", "quant", "kernels", "threads"]
-    head += [f"prefill {n}" for n in lengths] + [f"decode {decode}", "MB"]
-    rows = []
-    for r in results:
-        kernels = r.kernels if r.kernels == r.isa else f"{r.kernels} {r.isa}"
-        speeds = [r.prefill_tok_s.get(str(n)) for n in lengths]
-        cells = [f"{speed:,.0f}" if speed is not None else "-" for speed in speeds]
-        speed = f"{r.decode_tok_s:,.0f}" if r.decode_tok_s >= 100 else f"{r.decode_tok_s:.1f}"
-        rows.append([r.model, r.quant, kernels, str(r.threads), *cells, speed, f"{r.rss_mb:,.0f}"])
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = ["-" * w if i < 3 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    lines = []
-    for row in [head, rule, *rows]:
-        cells = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fireside.engine import CheckpointError, FiresideError, architectures, blocks
+from fireside.engine import FiresideError, architectures, blocks
 from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.checkpoints.types import (
     BYTE,
@@ -132,7 +132,7 @@ class RandomTensor(Tensor):
             object.__setattr__(self, key, value)
 
     @property
-    def data(self) -> blocks.Bytes:  # type: ignore[override]
+    def data(self) -> blocks.Bytes:
         """The bytes as the file has them; `tell` hears how many more weights are there."""
         block = blocks.get(self.block)
         out = np.empty(blocks.nbytes(block, self.count), np.uint8)
@@ -142,10 +142,9 @@ class RandomTensor(Tensor):
         def make(start: int) -> int:
             rng = np.random.default_rng([seed, start // PIECE])
             count = min(PIECE, self.count - start)
+            weights = rng.standard_normal(count, np.float32) * scale
             if len(self.shape) == 1:  # a norm
-                weights = 1 + rng.standard_normal(count, np.float32) / 8
-            else:
-                weights = rng.standard_normal(count, np.float32) * scale
+                weights += np.float32(1)
             first = blocks.nbytes(block, start)
             out[first : first + blocks.nbytes(block, count)] = block.quantise(weights)
             return count
@@ -184,11 +183,11 @@ def _words() -> Iterator[str]:
 def destination(shape: Shape, kind: str, out: Path) -> Path:
     """The file to write: `out`, or one named after shape and type where `out` is a folder.
 
-    Raises CheckpointError where there is something already: a model is never overwritten.
+    Raises FiresideError where there is something already: a model is never overwritten.
     """
     path = out / f"{shape.name}-{kind}.gguf" if out.is_dir() else out
     if path.exists() or path.is_symlink():
-        raise CheckpointError(f"{path} is there already", "remove it, or name another file")
+        raise FiresideError(f"{path} is there already", "remove it, or name another file")
     return path
 
 

@@ -1,8 +1,9 @@
 """The process that `fireside bench` measures one case in: JSON lines in, JSON lines out.
 
-A process a case: the resident memory is the case's own, NumPy's thread count can be set, and the
-repeats of all cases can take turns. The first line describes the case and is answered when the
-model is loaded; every further line is answered with one measurement. It ends with its input.
+A process a case: the resident memory is the case's own, instruction set and NumPy's thread count
+can be set, and the repeats of all cases can take turns. The first line describes the case and is
+answered when the model is loaded; every line "measure" is answered with one measurement, "profile"
+with where the time goes. It ends with its input.
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fireside.app.catalogue import block_counts
 from fireside.engine import FiresideError, architectures, executors, open_checkpoint
-from fireside.engine.executors import Executor, Quant
+from fireside.engine.executors import Executor, Quant, native_measure
+from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.session import CHUNK
+
+NUMPY_BUFFER = 256 << 20  # bytes, at most, that NumPy's reading rate is measured on
+PROFILE_S = 0.2  # a profile is taken for at least so long
 
 
 class Case:
@@ -30,12 +38,13 @@ class Case:
     ) -> None:
         checkpoint = open_checkpoint(Path(path))
         architecture = architectures.get(checkpoint.config.architecture)
-        plan = architecture.plan(checkpoint.config, checkpoint.tied)
+        self.plan = architecture.plan(checkpoint.config, checkpoint.tied)
         kind = executors.choose(kernels)
         started = time.perf_counter()
-        self.executor: Executor = kind.build(plan, checkpoint, quant, threads, None)
+        self.executor: Executor = kind.build(self.plan, checkpoint, quant, threads, None)
         self.load_s = time.perf_counter() - started
         self.name = checkpoint.name
+        self.blocks = next(iter(block_counts(checkpoint)))
         context = checkpoint.config.context_length
         self.prefill = [length for length in prefill if length <= context]
         self.decode = min(decode, context)
@@ -44,17 +53,61 @@ class Case:
         rng = np.random.default_rng(1)
         self.ids = rng.integers(0, checkpoint.config.vocab_size, longest).astype(np.int32)
         self.cache = self.executor.new_cache(longest)
+        self.asked_threads = threads
+        # NumPy computes with float32, whatever the file holds
+        sizes = {group: [checkpoint.tensors[n] for n in group] for group in self.plan.weights}
+        self._numpy_bytes = 4 * sum(t.count for tensors in sizes.values() for t in tensors)
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
         e = self.executor
         facts = {"model": self.name, "kernels": e.name, "isa": e.isa, "threads": e.threads}
-        return {**facts, "load_s": self.load_s, "decode": self.decode}
+        more = {"load_s": self.load_s, "decode": self.decode, "blocks": self.blocks}
+        return {**facts, **more, "bytes_per_token": self.bytes_per_token()}
+
+    def bytes_per_token(self) -> int:
+        """What a token of the decode reads on average: weights, and the cache up to it."""
+        e = self.executor
+        weights = self._numpy_bytes
+        if isinstance(e, NativeExecutor):
+            weights = native_measure.weight_bytes(e, self.plan)
+        positions = (self.decode + 1) / 2
+        return round(weights + self.cache.nbytes / self.cache.capacity * positions)
 
     def measure(self) -> dict[str, Any]:
         """Seconds of each prefill, and of `decode` single tokens, from an empty cache."""
         prefill = {str(length): _seconds(self._push, length, CHUNK) for length in self.prefill}
-        return {"prefill_s": prefill, "decode_s": _seconds(self._push, self.decode, 1)}
+        decode_s = _seconds(self._push, self.decode, 1)
+        rss = resident_bytes()  # before the buffer that reading may take
+        return {"prefill_s": prefill, "decode_s": decode_s, "rss": rss, "read": self.read_rate()}
+
+    def read_rate(self) -> float:
+        """Bytes a second that this many threads can read here, of as much as the model is."""
+        if isinstance(self.executor, NativeExecutor):
+            return native_measure.read_rate(self.executor)
+        return numpy_read_rate(min(self._numpy_bytes, NUMPY_BUFFER), self.asked_threads)
+
+    def profile(self) -> dict[str, Any]:
+        """Seconds of one step by kind of operation: of a single token, and of each prefill."""
+        if not isinstance(self.executor, NativeExecutor):
+            return {"profile": None}
+        parts = {"decode": self._profile(self.executor, self.decode, 1, self.decode)}
+        for length in self.prefill:
+            parts[f"prefill {length}"] = self._profile(self.executor, length, CHUNK, 1)
+        return {"profile": parts}
+
+    def _profile(
+        self, executor: NativeExecutor, length: int, chunk: int, steps: int
+    ) -> dict[str, float]:
+        """Seconds by operation of a push, over `steps`; what is left is outside of them all."""
+        rounds, wall = 0, 0.0
+        native_measure.start_profile(executor)
+        while wall < PROFILE_S:
+            wall += _seconds(self._push, length, chunk)
+            rounds += 1
+        parts = dict(native_measure.read_profile(executor))
+        parts["outside the operations"] = max(wall - sum(parts.values()), 0.0)
+        return {name: seconds / (rounds * steps) for name, seconds in parts.items()}
 
     def _push(self, length: int, chunk: int) -> None:
         """The first `length` tokens, `chunk` at a time: as a session does it."""
@@ -64,10 +117,19 @@ class Case:
             self.executor.step(self.cache, tokens, start, "last" if wanted else "none")
 
 
-def _seconds(function: Any, *arguments: int) -> float:
+def _seconds(function: Callable[..., object], *arguments: object) -> float:
     started = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - started
+
+
+def numpy_read_rate(nbytes: int, threads: int) -> float:
+    """Bytes a second that NumPy reads of a buffer, where there is nothing faster to ask."""
+    buffer = np.ones(max(nbytes // 4, 1), np.float32)
+    parts = np.array_split(buffer, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        best = min(_seconds(lambda: list(pool.map(np.max, parts))) for _ in range(4))
+    return buffer.nbytes / best
 
 
 def resident_bytes() -> int:
@@ -94,8 +156,8 @@ def main() -> None:
         _answer({"error": kind, "message": error.message, "hint": error.hint})
         return
     _answer(case.facts())
-    for _ in sys.stdin:
-        _answer({**case.measure(), "rss": resident_bytes()})
+    for line in sys.stdin:
+        _answer(case.profile() if line.strip() == "profile" else case.measure())
 
 
 def _answer(values: dict[str, Any]) -> None:

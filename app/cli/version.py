@@ -31,6 +31,14 @@ def version_text() -> str:
     return "\n".join(lines)
 
 
+def kernels_text() -> str:
+    """The kernels that `auto` takes: "native (avx2)"."""
+    from fireside.engine import executors
+
+    name = executors.choose().name
+    return f"{name}{_isa(name)}"
+
+
 def _isa(kernels: str) -> str:
     """An instruction set in brackets, " (avx2)" and the like, for kernels that have a choice."""
     if kernels != "native":
