@@ -102,7 +102,7 @@ COMMANDS = (
         "Desk",
         bound=False,
     ),
-    Command("theme", "", "", "", "Theme…", "Choose colours, light or dark.", "Desk"),
+    Command("app.change_theme", "", "", "", "Theme…", "Choose colours, light or dark.", "Desk"),
     Command("page(-1)", "pageup", "pgup", "", "Page up", "Read what stands above.", "Desk"),
     Command("page(1)", "pagedown", "pgdn", "", "Page down", "Read on.", "Desk"),
     Command("end", "ctrl+end", "^end", "", "To the end", "Go to the end of the story.", "Desk"),

@@ -268,10 +268,10 @@ class Panel(VerticalScroll, can_focus=False):
     @on(Slider.Changed, ".stage")
     def _stage_changed(self, event: Slider.Changed) -> None:
         event.stop()
-        name = event.slider.id or ""
-        self._sampling = replace(self._sampling, **{name: event.value})
+        values: dict[str, Any] = {event.slider.id or "": event.value}
+        self._sampling = replace(self._sampling, **values)
         self._show_preset()
-        self.post_message(self.Changed({name: event.value}))
+        self.post_message(self.Changed(values))
 
     @on(SeedField.Changed)
     def _seed_changed(self, event: SeedField.Changed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -45,12 +45,8 @@ class Desk(DeskActions):
     """Mediates: the panel and the line say what is wanted, scribe and keeper do it, all show it."""
 
     CSS_PATH = "desk.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-tiny"),
-        (60, "-narrow"),
-        (100, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (16, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-high")]  # noqa: RUF012
 
     def __init__(
         self,
@@ -66,6 +62,9 @@ class Desk(DeskActions):
         self.switching = switching
         self.scribe = scribe
         self.opening = opening
+        self.page = Manuscript(labels=("You", "Teller"), id="page")
+        self.line = PromptLine(id="line")
+        self.panel = Panel(settings, id="panel")
         self.pace = Pace()
         self.asked = {}
         self._trouble = ""
@@ -87,11 +86,11 @@ class Desk(DeskActions):
         yield StoryHeader()
         with Horizontal(id="room"):
             with Vertical(id="book"):
-                yield Manuscript(labels=("You", "Teller"), id="page")
+                yield self.page
                 yield self.opening
-            yield Panel(self.settings, id="panel")
+            yield self.panel
         with Vertical(id="line-box"):
-            yield PromptLine(id="line")
+            yield self.line
         yield StatusLine(id="status")
         yield KeyBar(id="keys")
 
@@ -100,23 +99,6 @@ class Desk(DeskActions):
         self.lay_out()
         self.show_model()
         self.set_focus(self.line)
-
-    # -- parts of the screen --------------------------------------------------------------------
-
-    @property
-    def page(self) -> Manuscript:
-        """The story."""
-        return self.query_one("#page", Manuscript)
-
-    @property
-    def line(self) -> PromptLine:
-        """Where one types."""
-        return self.query_one("#line", PromptLine)
-
-    @property
-    def panel(self) -> Panel:
-        """At the side."""
-        return self.query_one("#panel", Panel)
 
     # -- the scribe's page ----------------------------------------------------------------------
 

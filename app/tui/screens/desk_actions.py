@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.binding import BindingType
 
 from fireside.app.catalogue import ModelEntry
-from fireside.app.library import LibraryError
+from fireside.app.library import LibraryError, Mode
 from fireside.app.tui.commands import COMMANDS, FOOTER_ORDER, bindings
 from fireside.app.tui.keeper import Keeper
 from fireside.app.tui.keybar import Key, KeyBar
@@ -194,7 +194,7 @@ class DeskActions(DeskNotes):
 
     def action_mode(self) -> None:
         """Story or chat: on an empty page it changes, a written one stays and a new one comes."""
-        mode = "chat" if self.keeper.mode == "story" else "story"
+        mode: Mode = "chat" if self.keeper.mode == "story" else "story"
 
         def change() -> None:
             if self.attempt(lambda: self.keeper.new(mode)):
@@ -294,7 +294,3 @@ class DeskActions(DeskNotes):
     def action_end(self) -> None:
         """To the end of the story."""
         self.page.jump_to_end()
-
-    def action_theme(self) -> None:
-        """Choose colours."""
-        self.app.search_themes()

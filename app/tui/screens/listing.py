@@ -48,7 +48,7 @@ class ListingScreen(Screen[Result]):
     ListingScreen.-low #filter { margin: 0 2; }
     ListingScreen.-low #detail { max-height: 2; }
     """
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (18, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (as Textual types it)
 
     def compose_list(self) -> Widget:
         """The list itself, with the id "list"."""
