@@ -1,4 +1,4 @@
-"""The other commands: help, version, models, inspect, paths, completion, bench."""
+"""The other commands: help, version, models, inspect, paths and completion."""
 
 from __future__ import annotations
 
@@ -132,51 +132,3 @@ def test_completion(cli: Cli, words: str, expected: str) -> None:
     number = str(len(words.split()) - 1)
     env = {"_FIRESIDE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": number}
     assert expected in cli(env=env).stdout.decode().splitlines()
-
-
-# -- bench --------------------------------------------------------------------------------------
-
-QUICK = ("--prefill", "8,16,999", "--decode", "8", "--repeat", "1", "--threads", "1")
-
-
-def test_bench_prints_a_table(cli: Cli) -> None:
-    done = cli("bench", cli.model, *QUICK, "--quant", "none,q4", "--kernels", "auto,numpy")
-    assert (done.returncode, done.stderr) == (0, b"")
-    rows = [line for line in done.stdout.decode().splitlines() if line.startswith("|")]
-    assert rows[0].split("|")[1:-1] != []
-    assert [cell.strip() for cell in rows[0].split("|")[5:8]] == [
-        "prefill 8",
-        "prefill 16",
-        "decode 8",
-    ]
-    assert len(rows) == 2 + 4
-    assert len({len(row) for row in rows}) == 1
-
-
-def test_bench_json(cli: Cli) -> None:
-    done = cli("bench", cli.model, *QUICK, "--quant", "q8", "--json")
-    (result,) = json.loads(done.stdout)
-    assert list(result) == [
-        "model", "quant", "kernels", "isa", "threads", "prefill_tok_s", "decode_tok_s", "rss_mb",
-    ]  # fmt: skip
-    assert (result["model"], result["quant"], result["threads"]) == ("tiny", "q8", 1)
-    assert result["prefill_tok_s"].keys() == {"8", "16"}  # 999 is longer than its context
-    assert result["decode_tok_s"] > 0
-    assert result["rss_mb"] > 10
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--quant", "q5"], 2),
-        (["--kernels", "cuda"], 2),
-        (["--threads", "0"], 2),
-        (["--prefill", ""], 2),
-        (["--repeat", "0"], 2),
-        (["absent"], 3),
-    ],
-)
-def test_bench_mistakes(cli: Cli, arguments: list[str], code: int) -> None:
-    done = cli("bench", *arguments)
-    assert done.returncode == code
-    assert done.stderr.startswith(b"fireside: error: ")
