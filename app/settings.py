@@ -123,7 +123,10 @@ class Settings:
         (), "End before this text; may be given several times.", unset="none"
     )
     passage_tokens: int = _setting(
-        200, "Tokens that the terminal application writes at a time.", minimum=1
+        200,
+        "Tokens that the terminal application writes at a time.",
+        minimum=0,
+        unset="until the story ends",
     )
     theme: str = _setting("", "Colour theme of the terminal application.", unset="Fireside's own")
 

@@ -54,7 +54,7 @@ STAGES = (
     _Stage("min_p", "Min-p", "0", "1", "0.01", 0, "none below this share of the likeliest"),
     _Stage("temperature", "Temperature", "0", "2", "0.05", None, "how daring; 0 = the likeliest"),
 )
-LENGTH_STOPS = (10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 2000)
+LENGTH_STOPS = (0, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 2000)
 
 
 class ModelLine(Static, can_focus=True):
@@ -172,7 +172,9 @@ class Panel(VerticalScroll, can_focus=False):
                 label_width=LABEL,
                 value_width=VALUE,
                 id="length",
-                tooltip="tokens the model writes at a time",
+                off=0,
+                off_label="end",
+                tooltip="tokens the model writes at a time; end = until the story ends",
             )
             yield SeedField(self._sampling.seed, label_width=LABEL, id="seed")
         with Vertical(id="now-box") as box:

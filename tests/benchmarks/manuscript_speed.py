@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-TEXT = """once upon a time there was little dragon who could not roar every morning he tried
-and only smoke came out the mouse asked can you help me find my mother said thought big grey cloud rose"""
+TEXT = """once upon a time there was little dragon who could not roar every morning he tried and
+only smoke came out the mouse asked can you help me find my mother said thought big grey cloud"""
 WORDS = TEXT.split()
 
 
