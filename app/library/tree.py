@@ -129,8 +129,8 @@ def refresh_opening(
 
     With `growing` the path has only become longer, which leaves a whole opening as it is.
     """
-    head, opening = connection.execute(
-        "SELECT head, opening FROM story WHERE id = ?", (story_id,)
+    head, opening, mode = connection.execute(
+        "SELECT head, opening, mode FROM story WHERE id = ?", (story_id,)
     ).fetchone()
     if growing and len(opening) >= OPENING:
         return
@@ -141,7 +141,7 @@ def refresh_opening(
     )
     text = ""
     for (part,) in rows:
-        text += part
+        text += part if mode == "story" else f"{part} "  # turns of a chat stand apart
         if len(one_line(text)) >= OPENING:
             break
     connection.execute(
