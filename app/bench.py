@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -65,13 +64,13 @@ class Case:
             return [self.python, str(SCRIPTS[self.kernels])]
         return [sys.executable, "-m", "fireside.app.bench_worker"]
 
-    def environment(self) -> dict[str, str]:
-        """Its process's environment."""
+    def environment(self, ours: Mapping[str, str]) -> dict[str, str]:
+        """Its process's environment, made from ours."""
         limits = {}
         if self.kernels == "numpy":  # what its BLAS may be built with
             blas = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
             limits = dict.fromkeys(blas, str(self.threads))
-        return {**os.environ, **limits, **({ISA_VARIABLE: self.isa} if self.isa else {})}
+        return {**ours, **limits, **({ISA_VARIABLE: self.isa} if self.isa else {})}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Runner:
     error: str = ""  # why a peer is out of the race
 
     @classmethod
-    def start(cls, case: Case) -> Runner:
+    def start(cls, case: Case, environment: Mapping[str, str]) -> Runner:
         """Load the model; the engine's errors come through."""
         log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
         try:
@@ -124,7 +123,7 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=log if case.is_peer else None,
                 text=True,
-                env=case.environment(),
+                env=case.environment(environment),
             )
         except OSError as error:
             log.close()
@@ -277,11 +276,16 @@ def with_floor(result: Result, nbytes: int, bytes_s: float) -> Result:
 
 
 def run(
-    cases: Sequence[Case], repeat: int, profile: bool, tell: Callable[[str], None]
+    cases: Sequence[Case],
+    repeat: int,
+    profile: bool,
+    environment: Mapping[str, str],
+    tell: Callable[[str], None],
 ) -> list[Result]:
     """Measure all cases, `repeat` times and once to warm up; tell(line) is called as it goes.
 
-    The results are in the order of the cases.
+    environment: as it was when Fireside began. Loading the extension here may have changed how
+    OpenMP waits, which a peer would inherit. The results are in the order of the cases.
     """
     results: dict[Case, Result] = {}
     for group in groups(cases):
@@ -289,7 +293,7 @@ def run(
         try:
             for case in group:
                 tell(f"loading {case}")
-                runners.append(Runner.start(case))
+                runners.append(Runner.start(case, environment))
             for number in range(repeat + 1):
                 for runner in runners:
                     tell(f"round {number} of {repeat}: {runner.case}")

@@ -34,9 +34,9 @@ class Peer:
         self.lib.llama_backend_init()
         self.threads = threads
         started = time.perf_counter()
-        self.model = self.lib.llama_model_load_from_file(
-            path.encode(), self.lib.llama_model_default_params()
-        )
+        settings = self.lib.llama_model_default_params()
+        settings.n_gpu_layers = 0  # processors are compared
+        self.model = self.lib.llama_model_load_from_file(path.encode(), settings)
         if not self.model:
             raise RuntimeError("llama.cpp does not load the file")
         self.load_s = time.perf_counter() - started
@@ -64,7 +64,7 @@ class Peer:
         """What it is."""
         told = self.lib.llama_print_system_info().decode(errors="replace")
         isa = next((name.lower() for name in SETS if f"{name} = 1" in told), "")
-        facts = {"kernels": f"llama.cpp {self.lib.__version__}", "isa": isa}
+        facts = {"kernels": f"llama.cpp (llama-cpp-python {self.lib.__version__})", "isa": isa}
         return {**facts, "threads": self.threads, "load_s": self.load_s, "decode": self.decode}
 
     def measure(self) -> dict[str, Any]:

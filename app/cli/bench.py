@@ -290,9 +290,10 @@ def measure(asked: Asked, files: tuple[str, ...], settings: Settings) -> int:
     from fireside.app import bench_table
     from fireside.app.cli.output import Progress
 
+    environment = dict(os.environ)
     cases = find_cases(asked, files, settings)
     progress = Progress()
-    results = measuring.run(cases, asked.repeat, asked.profile, progress.show)
+    results = measuring.run(cases, asked.repeat, asked.profile, environment, progress.show)
     progress.clear()
     if asked.as_json:
         click.echo(json.dumps([asdict(result) for result in results], indent=2))

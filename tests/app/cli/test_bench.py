@@ -33,6 +33,8 @@ if mode == "refuses":
     sys.exit()
 facts = {{"kernels": "llama.cpp 9", "isa": "avx9", "threads": case["threads"], "load_s": 0.5,
           "decode": case["decode"]}}
+if mode == "waits":
+    facts["isa"] = os.environ.get("OMP_WAIT_POLICY", "as it likes")
 print(json.dumps(facts), flush=True)
 for line in sys.stdin:
     if mode == "crashes":
@@ -192,6 +194,20 @@ def test_compare_as_a_table(cli: Cli, tmp_path: Path) -> None:
         assert re.fullmatch(r"[0-9.,]+", theirs[column])
 
 
+@needs_extension
+def test_a_peer_waits_in_its_own_way(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Fireside sets for its own OpenMP does not slow a peer down."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)  # this process has it set too
+    python = peer(tmp_path, "waits")
+    done = cli(
+        *("bench", cli.model, *QUICK, "--compare", "llama.cpp", "--peer-python", python),
+        *("--isa", "reference", "--json"),
+    )
+    assert [result["isa"] for result in json.loads(done.stdout)] == ["reference", "as it likes"]
+
+
 @pytest.mark.parametrize(
     ("mode", "note"),
     [("crashes", "failed: SIGSEGV: here it broke"), ("refuses", "failed: no / such")],
@@ -250,7 +266,7 @@ def test_the_script_of_the_peer(tmp_path: Path, path: str) -> None:
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     case = bench.Case(Path(path), "none", "llama.cpp", 2, (4, 16, 64), 30, python=str(python))
-    runner = bench.Runner.start(case)
+    runner = bench.Runner.start(case, os.environ)
     try:
         runner.measure()
         runner.measure()
@@ -260,7 +276,11 @@ def test_the_script_of_the_peer(tmp_path: Path, path: str) -> None:
     if path == "x.bin":
         assert result.error == "llama.cpp does not load the file"
         return
-    assert (result.kernels, result.isa, result.threads) == ("llama.cpp 0.0.1", "avx2", 2)
+    assert (result.kernels, result.isa, result.threads) == (
+        "llama.cpp (llama-cpp-python 0.0.1)",
+        "avx2",
+        2,
+    )
     assert result.prefill_tok_s.keys() == {"4", "16"}
     assert result.decode_tok_s
     assert runner.facts["decode"] == 20  # its context
@@ -291,4 +311,3 @@ def test_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_free_memory() -> None:
     assert bench.free_memory() > 0
-    assert os.environ == bench.Case(Path("x"), "q8", "native", 1, (), 1).environment()
