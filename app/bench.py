@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from fireside.engine import CheckpointError, FiresideError, KernelsError, open_c
 from fireside.engine.executors.native_library import ISA_VARIABLE
 
 SHARE_OF_MEMORY = 0.5  # of what is free, that models of cases taking turns may take together
+INTERRUPT_S = 1.0
 LONGEST_ERROR = 120  # characters of what a peer said last
 Profile = dict[str, dict[str, float]]  # "decode", "prefill 128" -> operation -> seconds
 
@@ -166,7 +168,10 @@ class Runner:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            ending = _ending(self.process.wait())
+            code = self.process.wait()
+            if code == -signal.SIGINT:  # ctrl+c goes to all of us: it ends this process now
+                time.sleep(INTERRUPT_S)
+            ending = _ending(code)
             raise CaseError(
                 f"{ending}{self._last_words()}"
                 if self.case.is_peer

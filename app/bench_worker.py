@@ -148,7 +148,8 @@ def resident_bytes() -> int:
 
 def main() -> None:
     """Serve until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says what there is to say
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says what there is to say
     try:
         case = Case(**json.loads(sys.stdin.readline()))
     except FiresideError as error:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from fireside.app import bench, bench_llama_cpp
 from fireside.engine.executors.native_library import load
 from fireside.engine.executors.native_measure import instruction_sets
-from tests.command import Cli
+from tests.command import COMMAND, Cli
 
 QUICK = ("--prefill", "8,16,999", "--decode", "8", "--repeat", "1", "--threads", "1")
 KEYS = [
@@ -285,6 +288,21 @@ def test_the_script_of_the_peer(tmp_path: Path, path: str) -> None:
     assert result.decode_tok_s
     assert runner.facts["decode"] == 20  # its context
     assert Path(bench_llama_cpp.__file__).parent == Path(bench.__file__).parent
+
+
+def test_ctrl_c(cli: Cli) -> None:
+    """Reaches everybody; one of us says nothing, and all are gone."""
+    process = subprocess.Popen(
+        [*COMMAND, "bench", str(cli.model), "--quant", "none,q8", "--repeat", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=cli.env(),
+        start_new_session=True,
+    )
+    time.sleep(2)  # in the middle of it, or still loading: the same is expected
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)  # ends only when nobody holds the pipes any more
+    assert (process.returncode, out, err) == (130, b"", b"")
 
 
 # -- who takes turns ----------------------------------------------------------------------------
