@@ -13,6 +13,7 @@ from cffi import FFI
 SOURCES = (
     "isa.c",
     "pack.c",
+    "model.c",
     "step.c",
     "kernels_reference.c",
     "kernels_avx2.c",
