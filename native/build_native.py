@@ -22,8 +22,9 @@ SOURCES = (
     "kernels_amx.c",
     "sampler.c",
     "bandwidth.c",
+    "governor.c",
 )
-HEADERS = ("fireside.h", "sampler.h", "bandwidth.h")
+HEADERS = ("fireside.h", "sampler.h", "bandwidth.h", "governor.h")
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # Never -march=native: one extension holds every instruction set and chooses at run time.

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "fireside.h"
+#include "governor.h"
 
 typedef struct {
     float *data; /* [chunk][stride] */
@@ -39,6 +40,7 @@ struct fs_model {
     fs_prepared *mine;                    /* [threads], one row each */
     char *scratch;
     int64_t scratch_nbytes;
+    fs_governor governor;
     _Atomic int32_t abort;
     int32_t profile;
     int64_t spent[FS_SELECT + 1]; /* nanoseconds */

@@ -346,11 +346,11 @@ static void fill_turns(const fs_model *m, fs_cache *c, int32_t end)
     }
 }
 
-static void run_chunk(fs_run *run, int32_t rows)
+static void run_team(fs_run *run, int32_t rows, int32_t threads)
 {
 #ifdef _OPENMP
-    if (run->model->threads > 1) {
-#pragma omp parallel num_threads(run->model->threads)
+    if (threads > 1) {
+#pragma omp parallel num_threads(threads)
         {
             fs_worker worker = {run, omp_get_thread_num(), omp_get_num_threads(), rows};
             run_ops(&worker);
@@ -360,6 +360,19 @@ static void run_chunk(fs_run *run, int32_t rows)
 #endif
     fs_worker worker = {run, 0, 1, rows};
     run_ops(&worker);
+}
+
+static void run_chunk(fs_run *run, int32_t rows)
+{
+    fs_model *m = run->model;
+    if (m->threads == 1 || rows > 1 || run->select == FS_ROWS_NONE) {
+        run_team(run, rows, m->threads);
+        return;
+    }
+    int32_t alone = fs_governor_alone(&m->governor);
+    int64_t start = nanoseconds();
+    run_team(run, 1, alone ? 1 : m->threads);
+    if (!run->stop) fs_governor_tell(&m->governor, alone, (double)(nanoseconds() - start));
 }
 
 int32_t fs_step(fs_model *m, fs_cache *cache, const int32_t *tokens, int32_t n, int32_t position,
