@@ -91,7 +91,7 @@ async def test_the_weights_change_in_the_middle_of_a_story(paths: Paths, model: 
 
 
 async def test_leaving_while_it_writes(paths: Paths, model: Path) -> None:
-    async with running(paths, model, passage_tokens=100_000) as (app, pilot):
+    async with running(paths, model, passage_tokens=100_000, temperature=0.0) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: len(app.keeper.text) > 50)
         await pilot.press("ctrl+q")
