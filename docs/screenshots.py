@@ -15,7 +15,7 @@ from fireside.app.tui.app import FiresideApp
 
 IMAGES = Path(__file__).parent / "images"
 OPENING = "Once upon a time there was a little dragon who could not roar."
-STEER = "One day he met a mouse who was lost."
+STEER = "squeak. It was a mouse who was lost."
 
 
 async def tell(folder: Path, name: str, theme: str, size: tuple[int, int]) -> None:
