@@ -27,6 +27,7 @@ from fireside.app.inference import Inference, describe
 from fireside.app.library import Library, LibraryError
 from fireside.app.settings import Paths, Settings
 from fireside.app.tui import themes
+from fireside.app.tui.driver import terminal_driver
 from fireside.app.tui.keeper import Keeper
 from fireside.app.tui.messages import SettingsChanged, Told
 from fireside.app.tui.opening import Opening
@@ -62,7 +63,7 @@ class FiresideApp(App[None]):
         inference: Any = None,
         chance: random.Random | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=terminal_driver())
         self.settings = settings
         self.paths = paths or Paths.find()
         self.inference: Inference = inference or Inference()
@@ -99,6 +100,8 @@ class FiresideApp(App[None]):
         self.push_screen(self.desk)
         self.call_after_refresh(self._begin)
         self.set_interval(1 / FLUSHES_PER_SECOND, self._pump)
+        if watch := getattr(self._driver, "watch", None):
+            self.set_interval(1, watch)
 
     def _mind_signals(self) -> None:
         """Leave in good order when the terminal closes or somebody ends the process."""

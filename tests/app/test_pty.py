@@ -177,6 +177,32 @@ def test_small_terminals(open_program: Open, tmp_path: Path, columns: int, rows:
     assert stored(tmp_path).startswith("Once upon")
 
 
+@pytest.mark.parametrize("writing", [True, False])
+@pytest.mark.parametrize("hears_of_it", [True, False])
+def test_a_terminal_that_is_closed_ends_the_program(
+    open_program: Open, tmp_path: Path, writing: bool, hears_of_it: bool
+) -> None:
+    """With SIGHUP, as a terminal's window sends it, and without, as when somebody ignores it."""
+    terminal = open_program()
+    terminal.shows("tiny · as is")
+    terminal.send("Once upon\r")
+    terminal.shows("esc stop")
+    if not writing:
+        terminal.send(ESCAPE)
+        time.sleep(1)
+        terminal.read()
+    nobody = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nobody, terminal.process.child_fd)  # the other end of the terminal closes
+    os.close(nobody)
+    if hears_of_it:
+        terminal.process.kill(signal.SIGHUP)
+    assert terminal.wait() == 128 + signal.SIGHUP
+    with Library(tmp_path / "stories.db") as library:
+        story = library.last()
+        assert story is not None
+        assert len(library.text(story.id)) > len("Once upon")
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_terminal_that_goes_away_loses_nothing(
     open_program: Open, tmp_path: Path, number: signal.Signals

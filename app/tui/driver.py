@@ -1,0 +1,60 @@
+"""Textual's driver for a terminal, but for one that goes away.
+
+A closed terminal ends Textual's writing thread with an error; the application would wait for room
+in its queue for ever, and its reading thread would spin. Here what cannot be written is dropped,
+and the application is told to leave, which saves the last words.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+from typing import Any
+
+from textual.driver import Driver
+
+PATIENCE = 0.25  # seconds to wait for room before looking whether anybody still writes
+HANGUP = 128 + 1  # exit code, as of SIGHUP
+
+
+def terminal_driver() -> type[Driver] | None:
+    """The driver class to use; None = Textual's own choice."""
+    if sys.platform == "win32" or os.environ.get("TEXTUAL_DRIVER"):
+        return None
+    from textual.drivers.linux_driver import LinuxDriver
+
+    class TerminalDriver(LinuxDriver):
+        """LinuxDriver that notices when nobody is there any more."""
+
+        _lost = False
+
+        def write(self, data: str) -> None:
+            """Queue `data` for the terminal; drop it where the terminal is gone."""
+            thread: Any = self._writer_thread
+            while thread is not None and thread.is_alive():
+                try:
+                    thread._queue.put(data, timeout=PATIENCE)
+                    return
+                except queue.Full:
+                    continue  # the terminal is slow, or its user has pressed ctrl+s
+            self.lose()
+
+        def lose(self) -> None:
+            """The terminal is gone: leave, once."""
+            if not self._lost:
+                self._lost = True
+                self._app.call_later(self._app.exit, return_code=HANGUP)
+
+        def watch(self) -> None:
+            """Look whether the terminal is still there; to be called now and then."""
+            if not os.isatty(self.fileno):
+                self.lose()
+
+        def close(self) -> None:
+            """End the writing thread, if it has not ended by itself."""
+            thread = self._writer_thread
+            if thread is not None and thread.is_alive():
+                thread.stop()
+
+    return TerminalDriver
