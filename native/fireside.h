@@ -93,10 +93,11 @@ int32_t fs_step(fs_model *model, fs_cache *cache, const int32_t *tokens, int32_t
                 int32_t position, int32_t rows, float *logits);
 void fs_abort(fs_model *model); /* the running step, or the next one, returns FS_ABORTED */
 
-/* Time spent in each kind of operation (FS_EMBED ... FS_SELECT; a matmul's input included), waiting
- * for the other threads included, as the first thread sees it. */
+/* Time that the first thread spent in each kind of operation (FS_EMBED ... FS_SELECT; a matmul's input
+ * included), and FS_WAITING: at barriers, from arriving to leaving, which is in none of the others. */
+enum { FS_WAITING = FS_SELECT + 1, FS_PROFILED };
 void fs_profile(fs_model *model, int32_t on);              /* on or off, from zero */
-void fs_profile_read(const fs_model *model, double *seconds); /* [7] */
+void fs_profile_read(const fs_model *model, double *seconds); /* [FS_PROFILED] */
 
 /* cffi ends */
 

@@ -43,7 +43,7 @@ struct fs_model {
     fs_governor governor;
     _Atomic int32_t abort;
     int32_t profile;
-    int64_t spent[FS_SELECT + 1]; /* nanoseconds */
+    int64_t spent[FS_PROFILED]; /* nanoseconds, counted by the first thread */
 };
 
 struct fs_cache {

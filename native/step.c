@@ -65,10 +65,13 @@ static void relax(int spins)
 #endif
 }
 
+static int profiled(const fs_worker *w) { return w->run->model->profile && w->index == 0; }
+
 /* All threads of the team meet; returns whether to leave, the same to all of them. */
 static int meet(const fs_worker *w)
 {
     fs_run *run = w->run;
+    int64_t start = profiled(w) ? nanoseconds() : 0;
     int32_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
     if (atomic_fetch_add_explicit(&run->arrived, 1, memory_order_acq_rel) == w->count - 1) {
         atomic_store_explicit(&run->arrived, 0, memory_order_relaxed);
@@ -78,6 +81,7 @@ static int meet(const fs_worker *w)
         for (int i = 0; atomic_load_explicit(&run->phase, memory_order_acquire) == phase; i++)
             relax(i);
     }
+    if (start) run->model->spent[FS_WAITING] += nanoseconds() - start;
     return run->stop;
 }
 
@@ -308,10 +312,11 @@ static int select_rows(fs_worker *w, const fs_op *op)
 /* the operations in order, for one thread of the team */
 static void run_ops(fs_worker *w)
 {
-    const fs_model *m = w->run->model;
-    int profile = m->profile && w->index == 0;
+    fs_model *m = w->run->model;
+    int profile = profiled(w);
     for (const fs_op *op = m->ops; op < m->ops + m->n_ops; op++) {
         int64_t start = profile ? nanoseconds() : 0;
+        int64_t waited = profile ? m->spent[FS_WAITING] : 0;
         switch (op->kind) {
         case FS_EMBED: embed(w, op); break;
         case FS_NORM: norm(w, op); break;
@@ -324,7 +329,8 @@ static void run_ops(fs_worker *w)
             break;
         }
         if (meet(w)) return;
-        if (profile) w->run->model->spent[op->kind] += nanoseconds() - start;
+        if (profile)
+            m->spent[op->kind] += nanoseconds() - start - (m->spent[FS_WAITING] - waited);
     }
 }
 
@@ -406,5 +412,5 @@ void fs_profile(fs_model *m, int32_t on)
 
 void fs_profile_read(const fs_model *m, double *seconds)
 {
-    for (int kind = FS_EMBED; kind <= FS_SELECT; kind++) seconds[kind] = (double)m->spent[kind] * 1e-9;
+    for (int kind = 0; kind < FS_PROFILED; kind++) seconds[kind] = (double)m->spent[kind] * 1e-9;
 }

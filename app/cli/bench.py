@@ -304,7 +304,6 @@ def measure(asked: Asked, files: tuple[str, ...], settings: Settings) -> int:
     click.echo(f"Tokens a second, medians of {asked.repeat}; load {os.getloadavg()[0]:.1f}.\n")
     click.echo(bench_table.markdown(results, asked.decode))
     if asked.profile:
-        click.echo("\nWhere a step's time goes, as the first thread sees it: waiting for the other")
-        click.echo("threads is part of the operation they are waited for in.\n")
+        click.echo("\nWhere a step's time goes, as the first thread sees it.\n")
         click.echo(bench_table.profiles(results))
     return 0

@@ -19,6 +19,7 @@ OPERATIONS = {
     "FS_ATTENTION": "attention, with rope",
     "FS_SILU": "activations alone",
     "FS_SELECT": "choosing rows",
+    "FS_WAITING": "waiting for the other threads",
 }
 ROOM = 64  # of the array that the extension writes to: as many kinds as it may ever have
 PASS_S = 0.03  # a reading lasts at least so long
@@ -43,7 +44,7 @@ def start_profile(executor: NativeExecutor) -> None:
 def read_profile(executor: NativeExecutor) -> Mapping[str, float]:
     """Seconds by kind of operation since `start_profile`, which this ends.
 
-    As the first thread saw it: waiting for the other threads is part of what it waited in.
+    Those of the first thread: what it worked, and apart from that what it waited at the barriers.
     """
     ffi, lib, _ = load()
     seconds = ffi.new("double[]", ROOM)

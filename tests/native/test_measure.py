@@ -56,6 +56,23 @@ def test_profile() -> None:
     assert sum(native_measure.read_profile(executor).values()) == 0
 
 
+def test_waiting_is_told_apart() -> None:
+    """One thread waits next to nothing; of two, the first waits for the other somewhere."""
+    checkpoint = random_checkpoint(SHAPES["plain"], 1)
+    waits, works = {}, {}
+    for threads in (1, 2):
+        executor = llama(checkpoint, threads=threads)
+        cache = executor.new_cache(64)
+        native_measure.start_profile(executor)
+        for _ in range(20):
+            executor.step(cache, np.zeros(64, np.int32), 0, "all")
+        seconds = dict(native_measure.read_profile(executor))
+        waits[threads] = seconds.pop(native_measure.OPERATIONS["FS_WAITING"])
+        works[threads] = sum(seconds.values())
+    assert 0 < waits[1] < works[1]
+    assert waits[2] > 0 < works[2]
+
+
 def test_read_rate() -> None:
     assert native_measure.read_rate(llama(random_checkpoint(SHAPES["plain"], 1))) > 0
 
