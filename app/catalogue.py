@@ -179,6 +179,33 @@ def memory(checkpoint: Checkpoint) -> dict[str, int]:
     return result
 
 
+def chosen(settings: Settings, paths: Paths | None = None) -> Path:
+    """The file of the model that is set; where it is missing, CheckpointError says who set it."""
+    from fireside.engine import CheckpointError
+
+    origin = settings.origins.get("model", "")
+    try:
+        path = resolve(settings.model, settings, paths)
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file")
+    except CheckpointError as error:
+        if not origin or settings.model == EMBEDDED:
+            raise
+        raise CheckpointError(
+            f"{error.message}; the model was set by {origin}",
+            "; ".join(filter(None, [error.hint, _remedy(origin)])),
+        ) from None
+    return path
+
+
+def _remedy(origin: str) -> str:
+    """What to do about a model that was set wrongly there."""
+    if origin.startswith("--"):
+        return "name another, or leave the flag out for the storyteller"
+    what = f"unset {origin}" if origin.startswith("FIRESIDE_") else "take its line out of that file"
+    return f"give another with --model, or {what} for the storyteller"
+
+
 def resolve(model: str | Path, settings: Settings, paths: Paths | None = None) -> Path:
     """The file of a model given as a path or by a name; CheckpointError names close ones."""
     from fireside.engine import CheckpointError

@@ -73,6 +73,11 @@ def _setting(
 class Settings:
     """All that can be set. A field's `metadata["help"]` says what it does."""
 
+    # setting -> where its value was set, in a person's words; the defaults are not there
+    origins: Mapping[str, str] = field(
+        default_factory=dict, compare=False, repr=False, kw_only=True
+    )
+
     model: str = _setting(EMBEDDED, "The model: a name that `fireside models` lists, or a file.")
     tokenizer: str = _setting(
         "",
@@ -192,7 +197,7 @@ class Settings:
 
 def schema() -> tuple[Field[Any], ...]:
     """The fields of Settings in order; their `metadata` has help, kind, choices, table, ..."""
-    return fields(Settings)
+    return tuple(f for f in fields(Settings) if f.metadata)
 
 
 def _table(name: str) -> list[Field[Any]]:
@@ -251,11 +256,15 @@ def load(
     environ = os.environ if environ is None else environ
     paths = paths or Paths.find(environ)
     values = read_file(paths.config_file)
-    values.update(_from_environment(environ))
+    origins = dict.fromkeys(values, str(paths.config_file))
+    from_environment = _from_environment(environ)
+    values.update(from_environment)
+    origins.update({name: environment_name(name) for name in from_environment})
     for name, value in (flags or {}).items():
         if value is not None and value != ():
-            values[name] = _checked(name, value, "--" + name.replace("_", "-"))
-    return Settings(**values)
+            origins[name] = flag_name(name)
+            values[name] = _checked(name, value, origins[name])
+    return Settings(**values, origins=origins)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -271,6 +280,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def environment_name(name: str) -> str:
     """The environment variable of a setting."""
     return "FIRESIDE_" + name.upper()
+
+
+def flag_name(name: str) -> str:
+    """The flag of a setting."""
+    return "--" + name.replace("_", "-")
 
 
 def _parse(text: str, kind: Kind) -> Any:
@@ -371,6 +385,8 @@ def save(changes: Mapping[str, Any], path: Path) -> None:
     """
     wanted = read_file(path)
     for name, value in changes.items():
+        if isinstance(value, str) and not _is_text(value):
+            raise SettingsError(f"{name}: {value!r} is no text that a file can hold")
         wanted[name] = None if value is None else _checked(name, value, name)
     wanted = {name: value for name, value in wanted.items() if value is not None}
     old = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -385,6 +401,15 @@ def save(changes: Mapping[str, Any], path: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; a file's name need not."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _edited(text: str, changes: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fireside.app.catalogue import resolve
+from fireside.app.catalogue import chosen
 from fireside.app.cli.interrupts import WATCH, exit_code
 from fireside.app.cli.output import Progress, TextOut, say
 from fireside.app.cli.presenters import PRESENTERS, Story
@@ -31,7 +31,7 @@ class Output:
 def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
     """(the model of the settings, the seconds it took)."""
     started = time.perf_counter()
-    path = resolve(settings.model, settings)
+    path = chosen(settings)
 
     def show(done: int, total: int) -> None:
         progress.show(f"loading {path.name} {done / max(total, 1):4.0%}")

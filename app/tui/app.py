@@ -116,13 +116,13 @@ class FiresideApp(App[None]):
     def _begin(self) -> None:
         if self._welcome:
             self.desk.tell(self._welcome, error=True)
-        try:
-            path = catalogue.resolve(self.settings.model, self.settings, self.paths)
-        except FiresideError as error:
-            self.desk.tell(str(error), error=True)
-            path = assets.storyteller()
         settings = self.settings
         tokenizer = Path(settings.tokenizer).expanduser() if settings.tokenizer else None
+        try:
+            path = catalogue.chosen(settings, self.paths)
+        except FiresideError as error:
+            path, tokenizer = assets.storyteller(), None
+            self.desk.tell(f"{error.message}. The {path.stem} stands in.", error=True)
         self.desk.switching.use(
             ModelSpec(
                 path,

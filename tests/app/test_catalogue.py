@@ -90,6 +90,25 @@ def test_resolve_names_the_closest(folder: Path, paths: Paths) -> None:
         catalogue.resolve("tinny", Settings(), paths)
 
 
+@pytest.mark.parametrize(
+    ("origin", "remedy"),
+    [
+        ("--model", "name another, or leave the flag out"),
+        ("FIRESIDE_MODEL", "give another with --model, or unset FIRESIDE_MODEL"),
+        ("/home/ann/config.toml", "give another with --model, or take its line out of that file"),
+    ],
+)
+@pytest.mark.parametrize("model", ["gone", "/nowhere/gone.gguf"])
+def test_a_missing_model_is_told_with_who_set_it(
+    paths: Paths, origin: str, remedy: str, model: str
+) -> None:
+    with pytest.raises(CheckpointError) as error:
+        catalogue.chosen(Settings(model=model, origins={"model": origin}), paths)
+    assert f"the model was set by {origin}" in error.value.message
+    assert model in error.value.message
+    assert remedy in error.value.hint
+
+
 def test_a_missing_embedded_model_is_told(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "storyteller", lambda: Path("/nowhere.gguf"))
     (entry,) = catalogue.find_models(Settings(), paths)

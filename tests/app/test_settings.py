@@ -31,6 +31,18 @@ def test_flags_then_environment_then_file_then_defaults(paths: Paths) -> None:
     assert found.sampling.top_k == 7
 
 
+def test_a_setting_knows_where_it_was_set(paths: Paths) -> None:
+    write(paths, 'model = "a"\nquant = "q8"\nthreads = 3\n')
+    environ = {"FIRESIDE_THREADS": "4", "FIRESIDE_MODEL": "b"}
+    found = settings.load({"models_dir": "d", "model": None}, environ, paths)
+    assert found.origins == {
+        "model": "FIRESIDE_MODEL",
+        "threads": "FIRESIDE_THREADS",
+        "quant": str(paths.config_file),
+        "models_dir": "--models-dir",
+    }
+
+
 def test_every_setting_can_come_from_the_environment(paths: Paths) -> None:
     samples = {"text": "x", "texts": "x", "integer": "2", "number": "0.5"}
     environ = {
@@ -140,6 +152,13 @@ def test_a_file_with_a_mistake_is_left_alone(paths: Paths) -> None:
     with pytest.raises(SettingsError):
         settings.save({"threads": 2}, paths.config_file)
     assert paths.config_file.read_text(encoding="utf-8") == "frob = 1"
+
+
+def test_what_is_no_text_is_not_written(paths: Paths) -> None:
+    write(paths, "threads = 2\n")
+    with pytest.raises(SettingsError, match="no text that a file can hold"):
+        settings.save({"model": "/models/\udcff.gguf"}, paths.config_file)
+    assert settings.read_file(paths.config_file) == {"threads": 2}
 
 
 def test_a_linked_file_stays_a_link(paths: Paths, tmp_path: Path) -> None:

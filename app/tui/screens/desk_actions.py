@@ -258,7 +258,10 @@ class DeskActions(DeskNotes):
     def _model_chosen(self, entry: ModelEntry | None) -> None:
         self.set_focus(self.line)
         if entry is not None:
-            self.ask_for_model({"model": entry.name, "tokenizer": ""}, path=entry.path)
+            # a name may mean another file tomorrow, or none: only a path is sure
+            embedded = entry.source == "embedded"
+            model = entry.name if embedded else str(entry.path.absolute())
+            self.ask_for_model({"model": model, "tokenizer": ""}, path=entry.path)
 
     def ask_for_model(self, settings: dict[str, Any], **change: Any) -> None:
         """Load another model; the settings that say so are kept once it is there."""

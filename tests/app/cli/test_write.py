@@ -246,6 +246,16 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert len(lines) == 1
 
 
+def test_a_model_that_is_gone_is_told_with_the_file_that_names_it(cli: Cli) -> None:
+    cli.config.write_text('model = "gone"\n', encoding="utf-8")
+    done = cli("write", "hi", env={"FIRESIDE_MODEL": ""})
+    assert done.returncode == 3
+    (line,) = done.stderr.decode().splitlines()
+    assert f"no model called 'gone', and no file either; the model was set by {cli.config}" in line
+    assert "give another with --model, or take its line out of that file" in line
+    assert cli("write", "-n", "1", "-m", "storyteller", env={"FIRESIDE_MODEL": ""}).returncode == 0
+
+
 def test_damaged_model_files_are_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
     whole = cli.model.read_bytes()
     for name, data in {

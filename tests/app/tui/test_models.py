@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fireside.app import catalogue, settings
 from fireside.app.settings import Paths
 from fireside.app.tui.screens.models import ModelsScreen
 from fireside.app.tui.widgets.choice import Choice
@@ -79,7 +80,23 @@ async def test_a_model_is_changed_in_the_middle_of_a_story(
         assert inference.specs[-1].path == models / "tiny.bin"
         await desk.press("enter")
         assert inference.prompt == "Count: one. two."
-    assert 'model = "tiny"' in paths.config_file.read_text()
+    assert settings.read_file(paths.config_file)["model"] == str(models / "tiny.bin")
+
+
+async def test_a_model_of_a_folder_that_is_given_once_is_found_again(
+    start: Start, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = write_tiny(tmp_path / "elsewhere", "tiny.bin", 0)
+    async with start(models_dir="elsewhere") as desk:
+        await open_models(desk)
+        await desk.press("slash", *"tiny", "enter", "enter")
+    again = settings.load({}, {}, paths)
+    assert catalogue.chosen(again, paths) == elsewhere
+    async with start(models_dir="elsewhere", model=again.model) as desk:
+        await open_models(desk)
+        await desk.press("slash", *"storyteller", "enter", "enter")
+    assert settings.read_file(paths.config_file)["model"] == "storyteller"
 
 
 async def test_weights_are_changed_and_kept(start: Start, paths: Paths) -> None:
@@ -158,10 +175,19 @@ async def test_threads_are_set_once_the_slider_rests(start: Start) -> None:
         assert desk.inference.specs[-1].threads == 2
 
 
-async def test_an_unknown_model_falls_back_to_the_storyteller(start: Start) -> None:
-    async with start(model="nowhere") as desk:
-        assert any("nowhere" in line for line in desk.notices)
-        assert desk.inference.specs[-1].path.name == "storyteller.gguf"
+async def test_a_missing_model_falls_back_to_the_storyteller(start: Start, paths: Paths) -> None:
+    paths.config_file.write_text('model = "/nowhere/at/all.gguf"\ntokenizer = "/nowhere.bin"\n')
+    before = paths.config_file.read_text()
+    found = settings.load({}, {}, paths)
+    given = {"model": found.model, "tokenizer": found.tokenizer, "origins": found.origins}
+    async with start(**given) as desk:
+        (notice,) = desk.notices
+        assert "/nowhere/at/all.gguf: no such file" in notice
+        assert f"set by {paths.config_file}. The storyteller stands in." in notice
+        (spec,) = desk.inference.specs
+        assert spec.path.name == "storyteller.gguf"
+        assert spec.tokenizer is None
+    assert paths.config_file.read_text() == before
 
 
 async def test_a_first_model_that_cannot_be_loaded_lets_the_storyteller_stand_in(
