@@ -21,24 +21,48 @@ OPENMP_FLAGS = (
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),  # Apple's clang with libomp installed
 )
 OPENMP_TEST = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-AVXVNNI_TEST = """
-#include <immintrin.h>
+# What a compiler may be too old for. Each test is empty for other machines, where the macro does no
+# harm: one build may be for several at once (macOS: arm64 and x86_64).
+FEATURE_TEST = """
+#if {machine}
+#include <{header}>
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,avxvnni"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("{clang}"))), apply_to = function)
 #else
-#pragma GCC target("avx2,avxvnni")
+#pragma GCC target("{gcc}")
 #endif
-__m256i dot(__m256i a, __m256i b, __m256i c) { return _mm256_dpbusd_avx_epi32(a, b, c); }
+{function}
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
-int main(void) { return 0; }
+#endif
+int main(void) {{ return 0; }}
 """
-
-AMX_TEST = AVXVNNI_TEST.replace("avx2,avxvnni", "amx-tile,amx-int8").replace(
-    "__m256i dot(__m256i a, __m256i b, __m256i c) { return _mm256_dpbusd_avx_epi32(a, b, c); }",
-    "void dot(void) { _tile_dpbssd(0, 1, 2); }",
-)
+FEATURES = {
+    "FS_HAVE_AVXVNNI": {
+        "machine": "defined(__x86_64__)",
+        "header": "immintrin.h",
+        "clang": "avx2,avxvnni",
+        "gcc": "avx2,avxvnni",
+        "function": "__m256i dot(__m256i a, __m256i b, __m256i c)"
+        " { return _mm256_dpbusd_avx_epi32(a, b, c); }",
+    },
+    "FS_HAVE_AMX": {
+        "machine": "defined(__x86_64__)",
+        "header": "immintrin.h",
+        "clang": "amx-tile,amx-int8",
+        "gcc": "amx-tile,amx-int8",
+        "function": "void dot(void) { _tile_dpbssd(0, 1, 2); }",
+    },
+    "FS_HAVE_DOTPROD": {
+        "machine": "defined(__aarch64__)",
+        "header": "arm_neon.h",
+        "clang": "dotprod",
+        "gcc": "arch=armv8.2-a+dotprod",
+        "function": "int32x4_t dot(int32x4_t a, int8x16_t b, int8x16_t c)"
+        " { return vdotq_s32(a, b, c); }",
+    },
+}
 
 
 class BuildNative(build_ext):
@@ -69,10 +93,9 @@ class BuildNative(build_ext):
                 break
         else:
             sys.stderr.write("fireside: no OpenMP here: the kernels will use one thread\n")
-        if self.compiles(AVXVNNI_TEST, [], []):
-            ext.define_macros.append(("FS_HAVE_AVXVNNI", "1"))
-        if self.compiles(AMX_TEST, [], []):
-            ext.define_macros.append(("FS_HAVE_AMX", "1"))
+        for macro, feature in FEATURES.items():
+            if self.compiles(FEATURE_TEST.format(**feature), [], []):
+                ext.define_macros.append((macro, "1"))
         super().build_extension(ext)
 
     def run(self) -> None:

@@ -20,6 +20,8 @@ SOURCES = (
     "kernels_avxvnni.c",
     "kernels_avx512.c",
     "kernels_amx.c",
+    "kernels_neon.c",
+    "kernels_neon_dotprod.c",
     "sampler.c",
     "bandwidth.c",
     "governor.c",

@@ -49,6 +49,27 @@ static fs_features fs_detect(void)
 }
 #endif
 
+#if defined(FS_ARM64) && defined(FS_HAVE_DOTPROD)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+static int fs_has_dotprod(void)
+{
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* HWCAP_ASIMDDP */
+#elif defined(__APPLE__)
+    int32_t has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
+#else
+    return 0;
+#endif
+}
+#endif
+
 typedef struct {
     const char *name;
     fs_kernels (*kernels)(void);
@@ -64,6 +85,12 @@ static const fs_entry ENTRIES[] = {
     {"avx512_vnni", fs_kernels_avx512},
 #ifdef FS_HAVE_AMX
     {"amx_int8", fs_kernels_amx},
+#endif
+#endif
+#ifdef FS_ARM64
+    {"neon", fs_kernels_neon},
+#ifdef FS_HAVE_DOTPROD
+    {"neon_dotprod", fs_kernels_neon_dotprod},
 #endif
 #endif
 };
@@ -85,6 +112,9 @@ int32_t fs_isa_usable(int32_t isa)
 #ifdef FS_HAVE_AMX
     if (ENTRIES[isa].kernels == fs_kernels_amx) return f.amx_int8;
 #endif
+#endif
+#if defined(FS_ARM64) && defined(FS_HAVE_DOTPROD)
+    if (ENTRIES[isa].kernels == fs_kernels_neon_dotprod) return fs_has_dotprod();
 #endif
     return 1;
 }

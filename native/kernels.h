@@ -104,6 +104,11 @@ fs_kernels fs_kernels_avxvnni(void);
 fs_kernels fs_kernels_avx512(void);
 fs_kernels fs_kernels_amx(void);
 #endif
+#if defined(__aarch64__) && !defined(__AARCH64EB__)
+#define FS_ARM64 1
+fs_kernels fs_kernels_neon(void);
+fs_kernels fs_kernels_neon_dotprod(void);
+#endif
 
 /* IEEE half precision <-> single, round to nearest even; NaN stays NaN. */
 static inline float fs_half_to_float(uint16_t half)

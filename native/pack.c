@@ -10,14 +10,16 @@
 
 #include "fireside.h"
 
+enum { PAGE = 1 << 16 }; /* the largest pages there are: 64 KiB, on some ARM systems */
+
 void *fs_memory_new(int64_t nbytes, int32_t huge_pages)
 {
     if (nbytes <= 0) nbytes = 1;
 #if defined(__unix__) || defined(__APPLE__)
     const int64_t huge = 2 << 20;
-    /* mmap aligns to 4 KiB only: take more, give back what lies outside whole huge pages */
+    /* mmap aligns to a page only: take more, give back what lies outside whole huge pages */
     int64_t extra = huge_pages && nbytes >= huge ? huge : 0;
-    int64_t size = fs_round_up(nbytes, 4096);
+    int64_t size = fs_round_up(nbytes, PAGE);
     char *p = mmap(NULL, (size_t)(size + extra), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
@@ -44,7 +46,7 @@ void fs_memory_free(void *memory, int64_t nbytes)
 {
     if (!memory) return;
 #if defined(__unix__) || defined(__APPLE__)
-    munmap(memory, (size_t)fs_round_up(nbytes > 0 ? nbytes : 1, 4096));
+    munmap(memory, (size_t)fs_round_up(nbytes > 0 ? nbytes : 1, PAGE));
 #else
     (void)nbytes;
     free(memory);

@@ -35,8 +35,8 @@ def llama(
     return build(plan, checkpoint, quant, isa, threads)
 
 
-def matmul(weights: Floats, x: Floats, block: str, isa: str, threads: int = 1) -> Floats:
-    """weights [rows, cols] stored as `block` @ x [n, cols] -> [n, rows], in C.
+def matmul_model(weights: Floats, x: Floats, block: str) -> tuple[Plan, Checkpoint]:
+    """A model of one matmul: weights [rows, cols] stored as `block` @ x [n, cols].
 
     The rows of x are the embedding of tokens 0..n-1, so they reach the matmul as they are.
     """
@@ -49,7 +49,12 @@ def matmul(weights: Floats, x: Floats, block: str, isa: str, threads: int = 1) -
     plan = Plan(tuple(b.ops), logits, 1, 1, 16, b.buffers)
     config = ModelConfig("llama", cols, 1, 1, 1, 1, len(x), 16, 16)
     tensors = {"x": random_tensor("x", x), "w": random_tensor("w", weights, block)}
-    checkpoint = Checkpoint(Path("test"), "test", "test", config, tensors, None)
+    return plan, Checkpoint(Path("test"), "test", "test", config, tensors, None)
+
+
+def matmul(weights: Floats, x: Floats, block: str, isa: str, threads: int = 1) -> Floats:
+    """weights [rows, cols] stored as `block` @ x [n, cols] -> [n, rows], in C."""
+    plan, checkpoint = matmul_model(weights, x, block)
     executor = build(plan, checkpoint, "none", isa, threads)
     tokens = np.arange(len(x), dtype=np.int32)
     return executor.step(executor.new_cache(len(x)), tokens, 0, "all")

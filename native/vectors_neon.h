@@ -1,0 +1,160 @@
+/* The virtual vector in NEON as every 64-bit ARM has it: four registers of 4 lanes. Dots of Q8 and
+ * Q4 weights are left to the including file: they come with ARMv8.2's dot product or without. */
+#include <arm_neon.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#define FS_INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    float32x4_t a, b, c, d;
+} v16;
+typedef struct {
+    int32x4_t a, b, c, d;
+} i16x;
+typedef int8x16_t x4; /* four activations, four times */
+typedef struct {
+    int8x16_t a, b, c, d;
+} w64;
+
+#define QUAD1(f, x) \
+    (v16) { f((x).a), f((x).b), f((x).c), f((x).d) }
+#define QUAD2(f, x, y) \
+    (v16) { f((x).a, (y).a), f((x).b, (y).b), f((x).c, (y).c), f((x).d, (y).d) }
+
+FS_INLINE v16 v_set(float x)
+{
+    float32x4_t four = vdupq_n_f32(x);
+    return (v16){four, four, four, four};
+}
+FS_INLINE v16 v_load(const float *p)
+{
+    return (v16){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+}
+FS_INLINE void v_store(float *p, v16 x)
+{
+    vst1q_f32(p, x.a);
+    vst1q_f32(p + 4, x.b);
+    vst1q_f32(p + 8, x.c);
+    vst1q_f32(p + 12, x.d);
+}
+FS_INLINE v16 v_load_n(const float *p, int n)
+{
+    float lanes[FS_LANES] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(float));
+    return v_load(lanes);
+}
+FS_INLINE void v_store_n(float *p, v16 x, int n)
+{
+    float lanes[FS_LANES];
+    v_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof(float));
+}
+FS_INLINE v16 v_half(const void *p)
+{
+    uint16x8_t low = vreinterpretq_u16_u8(vld1q_u8((const uint8_t *)p));
+    uint16x8_t high = vreinterpretq_u16_u8(vld1q_u8((const uint8_t *)p + 16));
+    float16x8_t x = vreinterpretq_f16_u16(low), y = vreinterpretq_f16_u16(high);
+    return (v16){vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x),
+                 vcvt_f32_f16(vget_low_f16(y)), vcvt_high_f32_f16(y)};
+}
+FS_INLINE v16 v_fma(v16 x, v16 y, v16 z)
+{
+    return (v16){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
+                 vfmaq_f32(z.d, x.d, y.d)};
+}
+FS_INLINE v16 v_add(v16 x, v16 y) { return QUAD2(vaddq_f32, x, y); }
+FS_INLINE v16 v_sub(v16 x, v16 y) { return QUAD2(vsubq_f32, x, y); }
+FS_INLINE v16 v_mul(v16 x, v16 y) { return QUAD2(vmulq_f32, x, y); }
+FS_INLINE v16 v_div(v16 x, v16 y) { return QUAD2(vdivq_f32, x, y); }
+/* not vmaxq and vminq: of a NaN and a number, and of the two zeros, they choose otherwise */
+FS_INLINE float32x4_t larger(float32x4_t x, float32x4_t y)
+{
+    return vbslq_f32(vcgtq_f32(x, y), x, y);
+}
+FS_INLINE float32x4_t smaller(float32x4_t x, float32x4_t y)
+{
+    return vbslq_f32(vcltq_f32(x, y), x, y);
+}
+FS_INLINE v16 v_max(v16 x, v16 y) { return QUAD2(larger, x, y); }
+FS_INLINE v16 v_min(v16 x, v16 y) { return QUAD2(smaller, x, y); }
+FS_INLINE v16 v_abs(v16 x) { return QUAD1(vabsq_f32, x); }
+FS_INLINE float32x4_t keep_below(float32x4_t x, float32x4_t y, int n)
+{
+    static const int32_t LANE[4] = {0, 1, 2, 3};
+    return vbslq_f32(vcgtq_s32(vdupq_n_s32(n), vld1q_s32(LANE)), x, y);
+}
+FS_INLINE v16 v_keep_n(v16 x, v16 y, int n)
+{
+    return (v16){keep_below(x.a, y.a, n), keep_below(x.b, y.b, n - 4),
+                 keep_below(x.c, y.c, n - 8), keep_below(x.d, y.d, n - 12)};
+}
+FS_INLINE float32x4_t scale2(float32x4_t p, float32x4_t t)
+{
+    int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(t), 23);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent));
+}
+FS_INLINE v16 v_scale2(v16 p, v16 t) { return QUAD2(scale2, p, t); }
+FS_INLINE float v_sum(v16 x)
+{
+    float32x4_t four = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
+    float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+FS_INLINE float v_hmax(v16 x)
+{
+    float32x4_t four = larger(larger(x.a, x.c), larger(x.b, x.d));
+    float32x4_t two = larger(four, vextq_f32(four, four, 2));
+    return vgetq_lane_f32(larger(two, vextq_f32(two, two, 1)), 0);
+}
+FS_INLINE int32_t v_store_i8(int8_t *p, v16 x)
+{
+    int16x8_t low = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(x.a)), vcvtnq_s32_f32(x.b));
+    int16x8_t high = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(x.c)), vcvtnq_s32_f32(x.d));
+    int8x16_t q = vqmovn_high_s16(vqmovn_s16(low), high);
+    vst1q_s8(p, q);
+    return vaddlvq_s8(q);
+}
+FS_INLINE v16 v_from_int(i16x x) { return QUAD1(vcvtq_f32_s32, x); }
+FS_INLINE x4 x4_load(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+FS_INLINE i16x int_set(int32_t x)
+{
+    int32x4_t four = vdupq_n_s32(x);
+    return (i16x){four, four, four, four};
+}
+FS_INLINE w64 w_load(const uint8_t *p)
+{
+    const int8_t *q = (const int8_t *)p;
+    return (w64){vld1q_s8(q), vld1q_s8(q + 16), vld1q_s8(q + 32), vld1q_s8(q + 48)};
+}
+FS_INLINE int8x16_t low_nibbles(int8x16_t w) { return vandq_s8(w, vdupq_n_s8(15)); }
+FS_INLINE int8x16_t high_nibbles(int8x16_t w)
+{
+    return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(w), 4));
+}
+FS_INLINE w64 w_low(w64 w)
+{
+    return (w64){low_nibbles(w.a), low_nibbles(w.b), low_nibbles(w.c), low_nibbles(w.d)};
+}
+FS_INLINE w64 w_high(w64 w)
+{
+    return (w64){high_nibbles(w.a), high_nibbles(w.b), high_nibbles(w.c), high_nibbles(w.d)};
+}
+#define v_prefetch(p) __builtin_prefetch(p)
+
+/* Q8: all dots here are signed, so a weight stored as w + 128 becomes w: its top bit is flipped. */
+typedef w64 w8;
+FS_INLINE w8 q8_load(const uint8_t *p)
+{
+    const int8x16_t offset = vdupq_n_s8(-128);
+    w64 w = w_load(p);
+    return (w8){veorq_s8(w.a, offset), veorq_s8(w.b, offset), veorq_s8(w.c, offset),
+                veorq_s8(w.d, offset)};
+}
