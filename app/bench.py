@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from fireside.engine import CheckpointError, FiresideError, KernelsError, open_c
 from fireside.engine.executors.native_library import ISA_VARIABLE
 
 SHARE_OF_MEMORY = 0.5  # of what is free, that models of cases taking turns may take together
-INTERRUPT_S = 1.0
+PEER_LIMIT_S = 300.0  # for an answer of a peer, unless told otherwise
 LONGEST_ERROR = 120  # characters of what a peer said last
 Profile = dict[str, dict[str, float]]  # "decode", "prefill 128" -> operation -> seconds
 
@@ -44,6 +45,8 @@ class Case:
     decode: int
     isa: str = ""  # "" is the best there is
     python: str = ""  # the interpreter of a peer
+    at: tuple[int, ...] = ()  # positions to decode from, besides the first
+    limit_s: float = PEER_LIMIT_S  # a peer that takes longer to answer is given up
 
     def __str__(self) -> str:
         kernels = f"{self.kernels} {self.isa}".rstrip()
@@ -96,6 +99,7 @@ class Result:
     ratios: dict[str, float] | None = None  # "decode", "prefill 128" -> our speed / the peer's
     profile: Profile | None = None
     error: str = ""
+    at_tok_s: dict[str, float] = field(default_factory=dict)  # position -> decode from there
 
 
 class CaseError(FiresideError):
@@ -126,6 +130,7 @@ class Runner:
                 stderr=log if case.is_peer else None,
                 text=True,
                 env=case.environment(environment),
+                start_new_session=True,  # ctrl+c is for us; it ends when we do, see end_with
             )
         except OSError as error:
             log.close()
@@ -138,6 +143,8 @@ class Runner:
             "threads": case.threads,
             "prefill": case.prefill,
             "decode": case.decode,
+            "at": case.at,
+            "parent": os.getpid(),
         }
         try:
             runner.facts = runner.ask(json.dumps(values)) or {}
@@ -161,16 +168,22 @@ class Runner:
     def _ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        late = threading.Event()
+        watch = threading.Timer(self.case.limit_s, self._give_up, [late])
+        if self.case.is_peer:
+            watch.start()
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
         except BrokenPipeError:
             answer = ""
+        finally:
+            watch.cancel()
         if not answer:
             code = self.process.wait()
-            if code == -signal.SIGINT:  # ctrl+c goes to all of us: it ends this process now
-                time.sleep(INTERRUPT_S)
+            if late.is_set():
+                raise CaseError(f"no answer within {self.case.limit_s:g} s{self._last_words()}")
             ending = _ending(code)
             raise CaseError(
                 f"{ending}{self._last_words()}"
@@ -186,6 +199,10 @@ class Runner:
             kind = CaseError if self.case.is_peer else kinds.get(values["error"], FiresideError)
             raise kind(values["message"], values["hint"])
         return values
+
+    def _give_up(self, late: threading.Event) -> None:
+        late.set()
+        self.process.kill()
 
     def _last_words(self) -> str:
         """What a peer said last, where it said something."""
@@ -206,7 +223,8 @@ class Runner:
             self.profile = (self.ask("profile") or {}).get("profile")
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, whatever it does: it holds nothing that could be lost."""
+        self.process.kill()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
@@ -233,6 +251,10 @@ class Runner:
             for length in rounds[0]["prefill_s"]
         }
         decode = self.facts["decode"] / _median(rounds, "decode_s")
+        at = {
+            start: round(count / _median(rounds, "at_s", start), 2)
+            for start, count in self.facts.get("at", {}).items()
+        }
         result = Result(
             **known,
             prefill_tok_s=prefill,
@@ -241,6 +263,7 @@ class Runner:
             blocks=self.facts.get("blocks", ""),
             load_s=round(self.facts["load_s"], 3),
             profile=self.profile,
+            at_tok_s=at,
         )
         if self.case.is_peer:
             return result
@@ -351,10 +374,15 @@ def ratios(ours: Result, theirs: Result) -> dict[str, float] | None:
     """Our speeds over the peer's; None where it has none."""
     if not theirs.decode_tok_s:
         return None
+    parts = (
+        ("prefill", ours.prefill_tok_s, theirs.prefill_tok_s),
+        ("at", ours.at_tok_s, theirs.at_tok_s),
+    )
     result = {
-        f"prefill {length}": round(value / theirs.prefill_tok_s[length], 3)
-        for length, value in ours.prefill_tok_s.items()
-        if theirs.prefill_tok_s.get(length)
+        f"{name} {key}": round(value / peers[key], 3)
+        for name, own, peers in parts
+        for key, value in own.items()
+        if peers.get(key)
     }
     return {**result, "decode": round((ours.decode_tok_s or 0) / theirs.decode_tok_s, 3)}
 

@@ -11,13 +11,14 @@ import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 BATCH = 512  # tokens llama.cpp takes at once, its own default
+PARENT_S = 0.5  # between two looks at whether the parent is there
 SETS = ("AMX_INT8", "AVX512_VNNI", "AVX512", "AVX_VNNI", "AVX2", "AVX", "DOTPROD", "NEON")
 
 
@@ -25,7 +26,7 @@ class Peer:
     """A model loaded by llama.cpp."""
 
     def __init__(
-        self, path: str, threads: int, prefill: list[int], decode: int, **_: object
+        self, path: str, threads: int, prefill: list[int], decode: int, at: list[int], **_: object
     ) -> None:
         self.lib: Any = importlib.import_module("llama_cpp")
         # kept, or the library would call what is gone
@@ -43,7 +44,8 @@ class Peer:
         context = self.lib.llama_model_n_ctx_train(self.model)
         self.prefill = [length for length in prefill if length <= context]
         self.decode = min(decode, context)
-        longest = max([*self.prefill, self.decode])
+        self.at = {start: min(decode, context - start) for start in at if start < context}
+        longest = max([*self.prefill, self.decode, *(sum(item) for item in self.at.items())])
         self.context = self._new_context(longest)
         self.memory = self.lib.llama_get_memory(self.context)
         words = self.lib.llama_vocab_n_tokens(self.lib.llama_model_get_vocab(self.model))
@@ -65,20 +67,26 @@ class Peer:
         told = self.lib.llama_print_system_info().decode(errors="replace")
         isa = next((name.lower() for name in SETS if f"{name} = 1" in told), "")
         facts = {"kernels": f"llama.cpp (llama-cpp-python {self.lib.__version__})", "isa": isa}
-        return {**facts, "threads": self.threads, "load_s": self.load_s, "decode": self.decode}
+        lengths = {"decode": self.decode, "at": self.at}
+        return {**facts, **lengths, "threads": self.threads, "load_s": self.load_s}
 
     def measure(self) -> dict[str, Any]:
-        """Seconds of each prefill, and of `decode` single tokens, from an empty cache."""
-        prefill = {str(length): self._push(length, BATCH) for length in self.prefill}
-        return {"prefill_s": prefill, "decode_s": self._push(self.decode, 1)}
+        """Seconds of each prefill, and of single tokens from the beginning and from each `at`."""
+        prefill = {str(length): self._push(0, length, BATCH) for length in self.prefill}
+        decode_s = self._push(0, self.decode, 1)
+        at = {str(start): self._push(start, count, 1) for start, count in self.at.items()}
+        return {"prefill_s": prefill, "decode_s": decode_s, "at_s": at}
 
-    def _push(self, length: int, chunk: int) -> float:
-        """Seconds of the first `length` tokens, `chunk` at a time."""
-        self.lib.llama_memory_clear(self.memory, False)
+    def _push(self, first: int, length: int, chunk: int) -> float:
+        """Seconds of `length` tokens from position `first` on, `chunk` at a time."""
+        if first:  # what stands before is written anew, not timed
+            self._push(0, first, BATCH)
+        else:
+            self.lib.llama_memory_clear(self.memory, False)
         size = ctypes.sizeof(ctypes.c_int32)
         parts = []  # made before the clock starts
-        for start in range(0, length, chunk):
-            count = min(chunk, length - start)
+        for start in range(first, first + length, chunk):
+            count = min(chunk, first + length - start)
             part = (ctypes.c_int32 * count).from_buffer(self.ids, start * size)
             parts.append(self.lib.llama_batch_get_one(part, count))
         started = time.perf_counter()
@@ -90,8 +98,22 @@ class Peer:
         return time.perf_counter() - started
 
 
+def end_with(parent: int) -> None:
+    """However the parent ends, this process ends soon after, even inside a library that hangs."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM, what it has mapped of the file included."""
+    """Memory of this process that is in RAM, what it has mapped of a file included.
+
+    Its peak where the system does not tell.
+    """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmRSS:"):
@@ -106,8 +128,9 @@ def resident_bytes() -> int:
 
 def main() -> None:
     """Serve until the input ends."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    first = sys.stdin.readline()
+    if not first:
+        return
     # Python puts a script's folder first: the modules beside this one are not the peer's.
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
@@ -115,11 +138,16 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
 
     def answer(values: dict[str, Any]) -> None:
-        out.write(json.dumps(values) + "\n")
-        out.flush()
+        try:
+            out.write(json.dumps(values) + "\n")
+            out.flush()
+        except BrokenPipeError:  # nobody listens any more
+            os._exit(1)
 
     try:
-        peer = Peer(**json.loads(sys.stdin.readline()))
+        values = json.loads(first)
+        end_with(values.pop("parent"))
+        peer = Peer(**values)
         answer(peer.facts())
         for _ in sys.stdin:
             answer({**peer.measure(), "rss": resident_bytes()})

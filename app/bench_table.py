@@ -44,9 +44,11 @@ def markdown(results: Sequence[Result], decode: int) -> str:
     """The table: a row a result; a speed with a ratio, where a peer was measured beside it."""
     lengths = sorted({int(n) for r in results for n in r.prefill_tok_s})
     head = ["model", "quant", "kernels", "threads", *(f"prefill {n}" for n in lengths)]
-    head += [f"decode {decode}", "% of floor", "GB/s", "MB/token", "MB"]
+    starts = sorted({int(n) for r in results for n in r.at_tok_s})
+    head += [f"decode {decode}", *(f"at {n}" for n in starts)]
+    head += ["% of floor", "GB/s", "MB/token", "MB"]
     noted = any(r.error for r in results)
-    rows = [[*_row(r, lengths), *([_note(r)] if noted else [])] for r in results]
+    rows = [[*_row(r, lengths, starts), *([_note(r)] if noted else [])] for r in results]
     return table(head + ["note"] * noted, rows)
 
 
@@ -54,7 +56,7 @@ def _note(r: Result) -> str:
     return f"failed: {r.error}".replace("|", "/") if r.error else ""
 
 
-def _row(r: Result, lengths: Sequence[int]) -> list[str]:
+def _row(r: Result, lengths: Sequence[int], starts: Sequence[int]) -> list[str]:
     kernels = r.kernels if r.isa in ("", r.kernels) else f"{r.kernels} {r.isa}"
     quant = f"{r.quant} ({r.blocks})" if r.quant == "none" and r.blocks else r.quant
 
@@ -69,6 +71,7 @@ def _row(r: Result, lengths: Sequence[int]) -> list[str]:
         str(r.threads),
         *(cell(f"prefill {n}", r.prefill_tok_s.get(str(n))) for n in lengths),
         cell("decode", r.decode_tok_s),
+        *(cell(f"at {n}", r.at_tok_s.get(str(n))) for n in starts),
         "-" if r.floor_percent is None else f"{r.floor_percent:.0f}",
         "-" if r.read_gb_s is None else f"{r.read_gb_s:.1f}",
         "-" if r.bytes_per_token is None else f"{r.bytes_per_token / 1e6:,.1f}",

@@ -9,7 +9,7 @@ with where the time goes. It ends with its input.
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fireside.app.bench_llama_cpp import end_with, resident_bytes
 from fireside.app.catalogue import block_counts
 from fireside.engine import FiresideError, architectures, executors, open_checkpoint
 from fireside.engine.executors import Executor, Quant, native_measure
@@ -34,7 +35,14 @@ class Case:
     """A loaded model and what is measured on it; sampler and tokenizer are no part of that."""
 
     def __init__(
-        self, path: str, quant: Quant, kernels: str, threads: int, prefill: list[int], decode: int
+        self,
+        path: str,
+        quant: Quant,
+        kernels: str,
+        threads: int,
+        prefill: list[int],
+        decode: int,
+        at: list[int],
     ) -> None:
         checkpoint = open_checkpoint(Path(path))
         architecture = architectures.get(checkpoint.config.architecture)
@@ -48,11 +56,15 @@ class Case:
         context = checkpoint.config.context_length
         self.prefill = [length for length in prefill if length <= context]
         self.decode = min(decode, context)
-        longest = max([*self.prefill, self.decode])
+        # position -> tokens written from there: the context may end before
+        self.at = {start: min(decode, context - start) for start in at if start < context}
+        longest = max([*self.prefill, self.decode, *(sum(item) for item in self.at.items())])
         # whatever tokens: the work does not depend on them
         rng = np.random.default_rng(1)
         self.ids = rng.integers(0, checkpoint.config.vocab_size, longest).astype(np.int32)
         self.cache = self.executor.new_cache(longest)
+        if self.at:  # what stands before a position is read, so it is there
+            self._push(0, max(self.at), CHUNK)
         self.asked_threads = threads
         # NumPy computes with float32, whatever the file holds
         sizes = {group: [checkpoint.tensors[n] for n in group] for group in self.plan.weights}
@@ -62,7 +74,7 @@ class Case:
         """What it is."""
         e = self.executor
         facts = {"model": self.name, "kernels": e.name, "isa": e.isa, "threads": e.threads}
-        more = {"load_s": self.load_s, "decode": self.decode, "blocks": self.blocks}
+        more = {"load_s": self.load_s, "decode": self.decode, "at": self.at, "blocks": self.blocks}
         return {**facts, **more, "bytes_per_token": self.bytes_per_token()}
 
     def bytes_per_token(self) -> int:
@@ -75,11 +87,13 @@ class Case:
         return round(weights + self.cache.nbytes / self.cache.capacity * positions)
 
     def measure(self) -> dict[str, Any]:
-        """Seconds of each prefill, and of `decode` single tokens, from an empty cache."""
-        prefill = {str(length): _seconds(self._push, length, CHUNK) for length in self.prefill}
-        decode_s = _seconds(self._push, self.decode, 1)
+        """Seconds of each prefill, and of single tokens from the beginning and from each `at`."""
+        prefill = {str(length): _seconds(self._push, 0, length, CHUNK) for length in self.prefill}
+        decode_s = _seconds(self._push, 0, self.decode, 1)
+        at = {str(start): _seconds(self._push, start, n, 1) for start, n in self.at.items()}
         rss = resident_bytes()  # before the buffer that reading may take
-        return {"prefill_s": prefill, "decode_s": decode_s, "rss": rss, "read": self.read_rate()}
+        speeds = {"prefill_s": prefill, "decode_s": decode_s, "at_s": at}
+        return {**speeds, "rss": rss, "read": self.read_rate()}
 
     def read_rate(self) -> float:
         """Bytes a second that this many threads can read here, of as much as the model is."""
@@ -91,29 +105,36 @@ class Case:
         """Seconds of one step by kind of operation: of a single token, and of each prefill."""
         if not isinstance(self.executor, NativeExecutor):
             return {"profile": None}
-        parts = {"decode": self._profile(self.executor, self.decode, 1, self.decode)}
+        parts = {"decode": self._profile(self.executor, 0, self.decode, 1)}
+        for start, count in self.at.items():
+            parts[f"at {start}"] = self._profile(self.executor, start, count, 1)
         for length in self.prefill:
-            parts[f"prefill {length}"] = self._profile(self.executor, length, CHUNK, 1)
+            parts[f"prefill {length}"] = self._profile(self.executor, 0, length, CHUNK)
         return {"profile": parts}
 
     def _profile(
-        self, executor: NativeExecutor, length: int, chunk: int, steps: int
+        self, executor: NativeExecutor, first: int, length: int, chunk: int
     ) -> dict[str, float]:
-        """Seconds by operation of a push, over `steps`; what is left is outside of them all."""
+        """Seconds by operation of a push, or of each token of it where it takes single ones.
+
+        What is left is outside of all operations.
+        """
+        steps = length if chunk == 1 else 1
         rounds, wall = 0, 0.0
         native_measure.start_profile(executor)
         while wall < PROFILE_S:
-            wall += _seconds(self._push, length, chunk)
+            wall += _seconds(self._push, first, length, chunk)
             rounds += 1
         parts = dict(native_measure.read_profile(executor))
         parts["outside the operations"] = max(wall - sum(parts.values()), 0.0)
         return {name: seconds / (rounds * steps) for name, seconds in parts.items()}
 
-    def _push(self, length: int, chunk: int) -> None:
-        """The first `length` tokens, `chunk` at a time: as a session does it."""
-        for start in range(0, length, chunk):
-            tokens: NDArray[np.int32] = self.ids[start : min(start + chunk, length)]
-            wanted = chunk == 1 or start + chunk >= length
+    def _push(self, first: int, length: int, chunk: int) -> None:
+        """`length` tokens from position `first` on, `chunk` at a time: as a session does it."""
+        end = first + length
+        for start in range(first, end, chunk):
+            tokens: NDArray[np.int32] = self.ids[start : min(start + chunk, end)]
+            wanted = chunk == 1 or start + chunk >= end
             self.executor.step(self.cache, tokens, start, "last" if wanted else "none")
 
 
@@ -132,26 +153,15 @@ def numpy_read_rate(nbytes: int, threads: int) -> float:
     return buffer.nbytes / best
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; its peak where the system does not tell."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def main() -> None:
     """Serve until the input ends."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says what there is to say
+    first = sys.stdin.readline()
+    if not first:
+        return
+    values = json.loads(first)
+    end_with(values.pop("parent"))
     try:
-        case = Case(**json.loads(sys.stdin.readline()))
+        case = Case(**values)
     except FiresideError as error:
         kind = type(error).__name__
         _answer({"error": kind, "message": error.message, "hint": error.hint})
@@ -162,8 +172,11 @@ def main() -> None:
 
 
 def _answer(values: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(values) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody listens any more
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,13 @@ OTHERS = ("model", "tokenizer", "quant", "kernels", "threads", "context", "overf
     help="Tokens to write, one at a time.",
 )
 @option(
+    "--at",
+    "at_list",
+    metavar="LIST",
+    section="What to measure",
+    help="Positions in the context: write as many tokens from there too, a column each.",
+)
+@option(
     "--repeat",
     type=click.IntRange(min=1),
     default=5,
@@ -105,6 +112,15 @@ OTHERS = ("model", "tokenizer", "quant", "kernels", "threads", "context", "overf
     help="The Python that has the peer (llama-cpp-python).  [default: Fireside's own]",
 )
 @option(
+    "--peer-limit",
+    type=click.FloatRange(min=1),
+    default=300,
+    show_default=True,
+    metavar="S",
+    section="What to measure",
+    help="Give a peer up that takes longer than so many seconds for one round.",
+)
+@option(
     "--profile",
     is_flag=True,
     section="What to measure",
@@ -123,10 +139,10 @@ def bench(ctx: click.Context, /, files: tuple[str, ...], **flags: Any) -> int:
     """Measure tokens a second of model FILES (paths or names; default: the model of the settings).
 
     Prefill is the computing of a prompt, decode that of one token after another from an empty
-    context, both without tokenizer and sampler. Every combination of FILE, --quant, --threads,
-    --kernels and --isa runs in a process of its own; they take turns, so that all see the same
-    weather, and each is warmed up once. A prompt longer than the model's context is left out. MB is
-    the memory of the process in RAM at the end.
+    context (or from --at), both without tokenizer, sampler and guesses. Every combination of FILE,
+    --quant, --threads, --kernels and --isa runs in a process of its own; they take turns, so that
+    all see the same weather, and each is warmed up once. What does not fit in the model's context
+    is left out. MB is the memory of the process in RAM at the end. A peer that fails is a note.
 
     A token cannot be written faster than its weights and cache are read. GB/s is how fast the
     threads of the row read memory here, measured between the repeats on the weights themselves;
@@ -141,6 +157,7 @@ def bench(ctx: click.Context, /, files: tuple[str, ...], **flags: Any) -> int:
       fireside bench stories15M.bin stories110M.bin --threads 1,2,4 --quant q8
       fireside bench --kernels native,numpy --json > speeds.json
       fireside bench --isa list
+      fireside bench --threads 1,2 --prefill 1,4,16,64,256,1024 --at 128,512,1024,2000
       fireside bench --make-shape 15m:q8_0,110m:q4_0 models/
       fireside bench models/110m-q4_0.gguf --compare llama.cpp --profile
     """
@@ -163,9 +180,11 @@ class Asked:
     isa: list[str]
     prefill: list[int]
     decode: int
+    at: list[int]
     repeat: int
     peer: str
     python: str
+    peer_limit: float
     profile: bool
     shapes: str | None
     as_json: bool
@@ -174,7 +193,7 @@ class Asked:
     def read(cls, flags: dict[str, Any]) -> Asked:
         """Takes its flags out of `flags`; those that remain are settings."""
         quants, threads = flags.pop("quants"), flags.pop("threads_list")
-        isa = flags.pop("isa_list")
+        isa, at = flags.pop("isa_list"), flags.pop("at_list")
         asked = cls(
             quants=None if quants is None else split_list(quants, QUANTS, "--quant"),
             threads=None if threads is None else split_integers(threads, "--threads", MAX_THREADS),
@@ -182,9 +201,11 @@ class Asked:
             isa=[] if isa is None else split_list(isa, None, "--isa"),
             prefill=split_integers(flags.pop("prefill_list"), "--prefill", 1 << 20),
             decode=flags.pop("decode"),
+            at=[] if at is None else split_integers(at, "--at", 1 << 20),
             repeat=flags.pop("repeat"),
             peer=flags.pop("compare") or "",
             python=flags.pop("peer_python") or sys.executable,
+            peer_limit=flags.pop("peer_limit"),
             profile=flags.pop("profile"),
             shapes=flags.pop("shape_list"),
             as_json=flags.pop("as_json"),
@@ -212,15 +233,15 @@ def list_isa() -> int:
     from fireside.app.bench_table import table
     from fireside.engine.executors import choose
     from fireside.engine.executors.native_library import choose_isa
-    from fireside.engine.executors.native_measure import instruction_sets
+    from fireside.engine.executors.native_measure import SERVES, instruction_sets
 
     choose("native")  # which tells why, where the extension is missing
     used = choose_isa()[0]
     rows = [
-        [name, "yes" if has else "no", "yes" if name == used else ""]
+        [name, "yes" if has else "no", "yes" if name == used else "", SERVES[name]]
         for name, has in instruction_sets().items()
     ]
-    click.echo(table(["instruction set", "on this machine", "used"], rows))
+    click.echo(table(["instruction set", "on this machine", "used", "for"], rows, left=4))
     return 0
 
 
@@ -272,15 +293,17 @@ def find_cases(asked: Asked, files: tuple[str, ...], settings: Settings) -> list
     if asked.peer:
         bench_peers.check(asked.python)
     cases: dict[Case, None] = {}
+    at = tuple(asked.at)
     for path in paths:
         for quant in asked.quants or (["none"] if asked.peer else QUANTS):
             for threads in asked.threads or sorted({1, default_threads()}):
                 shared = (threads, tuple(asked.prefill), asked.decode)
                 for kernels in asked.kernels:
                     for isa in asked.isa or [""]:
-                        cases[Case(path, quant, kernels, *shared, isa)] = None
+                        cases[Case(path, quant, kernels, *shared, isa, at=at)] = None
                 if asked.peer:
-                    cases[Case(path, quant, asked.peer, *shared, "", asked.python)] = None
+                    peer = (asked.peer, *shared, "", asked.python, at, asked.peer_limit)
+                    cases[Case(path, quant, *peer)] = None
     return list(cases)
 
 

@@ -21,6 +21,14 @@ OPERATIONS = {
     "FS_SELECT": "choosing rows",
     "FS_WAITING": "waiting for the other threads",
 }
+# what an instruction set does, as far as that can be said in a line
+SERVES = {
+    "reference": "everything, in plain C",
+    "avx2": "everything; q8 and q4 by vpmaddubsw",
+    "avx_vnni": "everything; q8 and q4 by vpdpbusd on 256 bits",
+    "avx512_vnni": "everything; q8 and q4 by vpdpbusd on 512 bits",
+    "amx_int8": "q8 and q4 from 12 rows on (prompts), in tiles; the rest as avx512_vnni",
+}
 ROOM = 64  # of the array that the extension writes to: as many kinds as it may ever have
 PASS_S = 0.03  # a reading lasts at least so long
 READINGS = 3

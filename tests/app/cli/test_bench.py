@@ -25,7 +25,7 @@ KEYS = [
 ]  # fmt: skip
 
 PEER = """#!{python}
-import json, os, signal, sys
+import json, os, signal, sys, time
 mode = {mode!r}
 if sys.argv[1] == "-c":
     sys.exit(mode == "missing")
@@ -35,7 +35,7 @@ if mode == "refuses":
     print(json.dumps({{"error": "RuntimeError", "message": "no | such", "hint": ""}}), flush=True)
     sys.exit()
 facts = {{"kernels": "llama.cpp 9", "isa": "avx9", "threads": case["threads"], "load_s": 0.5,
-          "decode": case["decode"]}}
+          "decode": case["decode"], "at": {{start: 4 for start in case["at"]}}}}
 if mode == "waits":
     facts["isa"] = os.environ.get("OMP_WAIT_POLICY", "as it likes")
 print(json.dumps(facts), flush=True)
@@ -44,9 +44,11 @@ for line in sys.stdin:
         sys.stderr.write("here it\\n   broke \\n")
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGSEGV)
-    prefill = {{"8": 8 / 0.5, "16": 16 / 0.5}}
-    print(json.dumps({{"prefill_s": prefill, "decode_s": case["decode"] / 0.25, "rss": 5e6}}),
-          flush=True)
+    if mode == "hangs":
+        time.sleep(1000)
+    times = {{"prefill_s": {{"8": 8 / 0.5, "16": 16 / 0.5}}, "decode_s": case["decode"] / 0.25,
+             "at_s": {{start: 4 / 0.5 for start in case["at"]}}}}
+    print(json.dumps({{**times, "rss": 5e6}}), flush=True)
 """
 
 needs_extension = pytest.mark.skipif(load()[1] is None, reason="the C extension was not built")
@@ -115,6 +117,8 @@ def test_json(cli: Cli) -> None:
         (["--isa", "avx9"], 2),
         (["--isa", "reference", "--kernels", "numpy"], 2),
         (["--compare", "torch"], 2),
+        (["--at", "0"], 2),
+        (["--peer-limit", "0"], 2),
         (["--compare", "llama.cpp", "--quant", "none,q8"], 2),
         (["--compare", "llama.cpp", "--peer-python", "/nowhere/python"], 1),
         (["absent"], 3),
@@ -134,8 +138,9 @@ def test_mistakes(cli: Cli, arguments: list[str], code: int) -> None:
 def test_isa_list(cli: Cli) -> None:
     done = cli("bench", "--isa", "list", env={"FIRESIDE_ISA": "reference"})
     body = rows(done.stdout)[1:]
-    assert [(name, has == "yes") for name, has, _ in body] == list(instruction_sets().items())
-    assert [name for name, _, used in body if used] == ["reference"]
+    assert [(row[0], row[1] == "yes") for row in body] == list(instruction_sets().items())
+    assert [row[0] for row in body if row[2]] == ["reference"]
+    assert all(row[3] for row in body)
 
 
 @needs_extension
@@ -144,6 +149,24 @@ def test_isa_is_forced(cli: Cli) -> None:
     wanted = list(dict.fromkeys([usable[0], usable[-1]]))
     done = cli("bench", cli.model, *QUICK, "--quant", "q8", "--isa", ",".join(wanted), "--json")
     assert [result["isa"] for result in json.loads(done.stdout)] == wanted
+
+
+# -- a position in the context ------------------------------------------------------------------
+
+
+def test_at(cli: Cli, tmp_path: Path) -> None:
+    """The tiny model's context is 256 long: from 252 there are 4 tokens to write, from 256 none."""
+    python = peer(tmp_path)
+    flags = ("--at", "20,252,256", "--compare", "llama.cpp", "--peer-python", python)
+    done = cli("bench", cli.model, *QUICK, *flags, "--json")
+    ours, theirs = json.loads(done.stdout)
+    assert ours["at_tok_s"].keys() == {"20", "252"}
+    assert all(value > 0 for value in ours["at_tok_s"].values())
+    assert theirs["at_tok_s"] == {"20": 0.5, "252": 0.5, "256": 0.5}
+    assert ours["ratios"]["at 20"] == pytest.approx(ours["at_tok_s"]["20"] / 0.5, rel=0.01)
+    head, _, peers = rows(cli("bench", cli.model, *QUICK, *flags).stdout)
+    assert head[6:10] == ["decode 8", "at 20", "at 252", "at 256"]
+    assert peers[7] == "0.5"
 
 
 # -- profile ------------------------------------------------------------------------------------
@@ -213,12 +236,17 @@ def test_a_peer_waits_in_its_own_way(
 
 @pytest.mark.parametrize(
     ("mode", "note"),
-    [("crashes", "failed: SIGSEGV: here it broke"), ("refuses", "failed: no / such")],
+    [
+        ("crashes", "failed: SIGSEGV: here it broke"),
+        ("refuses", "failed: no / such"),
+        ("hangs", "failed: no answer within 3 s"),
+    ],
 )
 def test_a_peer_that_fails_is_a_line(cli: Cli, tmp_path: Path, mode: str, note: str) -> None:
     note = note.replace("here it broke", "broke")  # its last line
     python = peer(tmp_path, mode)
-    done = cli("bench", cli.model, *QUICK, "--compare", "llama.cpp", "--peer-python", python)
+    flags = ("--compare", "llama.cpp", "--peer-python", python, "--peer-limit", "3")
+    done = cli("bench", cli.model, *QUICK, *flags)
     assert (done.returncode, done.stderr) == (0, b"")
     head, ours, theirs = rows(done.stdout)
     assert head[-1] == "note"
@@ -268,7 +296,9 @@ def test_the_script_of_the_peer(tmp_path: Path, path: str) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    case = bench.Case(Path(path), "none", "llama.cpp", 2, (4, 16, 64), 30, python=str(python))
+    case = bench.Case(
+        Path(path), "none", "llama.cpp", 2, (4, 16, 64), 30, python=str(python), at=(10, 15, 20)
+    )
     runner = bench.Runner.start(case, os.environ)
     try:
         runner.measure()
@@ -287,11 +317,48 @@ def test_the_script_of_the_peer(tmp_path: Path, path: str) -> None:
     assert result.prefill_tok_s.keys() == {"4", "16"}
     assert result.decode_tok_s
     assert runner.facts["decode"] == 20  # its context
+    assert runner.facts["at"] == {"10": 10, "15": 5}
+    assert result.at_tok_s.keys() == {"10", "15"}
     assert Path(bench_llama_cpp.__file__).parent == Path(bench.__file__).parent
 
 
+def test_a_peer_that_hangs_does_not_outlive_us(cli: Cli, tmp_path: Path) -> None:
+    """A signal reaches one process alone: the others end with it."""
+    told = tmp_path / "pid"
+    hang = f"open({str(told)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(1000)"
+    stub = STUB.replace("    context.used += len(ids)\n", f"    import os, time; {hang}\n")
+    (tmp_path / "llama_cpp.py").write_text(stub, encoding="utf-8")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    model = tmp_path / "x.gguf"
+    make = cli("bench", "--make-shape", "32/64/1/2", model)
+    assert make.returncode == 0
+    flags = ("--compare", "llama.cpp", "--peer-python", str(python), *QUICK)
+    process = subprocess.Popen([*COMMAND, "bench", str(model), *flags], env=cli.env())
+    try:
+        until = time.monotonic() + 60
+        while not (told.exists() and told.read_text().endswith(".")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait()
+    pid = int(told.read_text()[:-1])
+    until = time.monotonic() + 60
+    while runs(pid):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has buried yet has ended too."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)
+    return state.stdout.strip()[:1] not in (b"", b"Z")
+
+
 def test_ctrl_c(cli: Cli) -> None:
-    """Reaches everybody; one of us says nothing, and all are gone."""
+    """One of us is told, says nothing, and all are gone."""
     process = subprocess.Popen(
         [*COMMAND, "bench", str(cli.model), "--quant", "none,q8", "--repeat", "100000"],
         stdout=subprocess.PIPE,
