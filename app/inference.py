@@ -263,7 +263,8 @@ class Inference:
         """Take a model into use: a session, and what to tell of it."""
         try:
             trained = model.config.context_length
-            session = model.session(min(spec.context, trained) if spec.context else trained)
+            context = min(spec.context, trained) if spec.context else trained
+            session = model.session(context, spec.speculation)
         except Exception as error:
             self._load_failed(job, spec, error)
             return
@@ -308,7 +309,7 @@ class Inference:
     def _renew_session(self, session: Session) -> None:
         """After a failure nobody foresaw the cache is not to be trusted."""
         try:
-            self._session = session.model.session(session.context)
+            self._session = session.renewed()
         except Exception as error:
             log.error("no new session: %s", describe(error))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from fireside.engine import Overflow, Quant, Sampling
+    from fireside.engine import Overflow, Quant, Sampling, Speculation
 
 Kind = Literal["text", "texts", "integer", "number"]
 KIND_NAMES = {
@@ -117,6 +117,12 @@ class Settings:
         "When the context is full: stop = end there, slide = keep the beginning, drop what follows"
         " it and go on.",
         choices=("stop", "slide"),
+    )
+    speculation: Speculation = _setting(  # noqa: RUF009
+        "lookup",
+        "Guess tokens ahead, so that several are computed at once; the story stays the same:"
+        " lookup = what the text has said before, off = never.",
+        choices=("lookup", "off"),
     )
     max_tokens: int = _setting(
         0,

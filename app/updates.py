@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fireside.engine import FinishReason, Overflow, Quant, Sampling, Statistics, Token
+from fireside.engine import (
+    FinishReason,
+    Overflow,
+    Quant,
+    Sampling,
+    Speculation,
+    Statistics,
+    Token,
+)
 from fireside.engine.chat import Message
 
 # -- what is asked ------------------------------------------------------------------------------
@@ -23,6 +31,7 @@ class ModelSpec:
     threads: int = 0
     context: int = 0
     tokenizer: Path | None = None
+    speculation: Speculation = "lookup"
 
     @property
     def name(self) -> str:

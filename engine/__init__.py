@@ -15,7 +15,7 @@ One token's way from prompt to text, a file a station:
 4. architectures/llama.py  the Plan: operations of one forward pass (reference.py: as formulas)
 5. executors/native.py the plan in C, native/step.c (executors/numpy_executor.py: the same in NumPy)
 6. session.py          the timeline: what is cached, what is computed, generate()
-7. samplers/chain.py   logits -> the next id
+7. samplers/chain.py   logits -> the next id (speculation/: guesses ahead of it, all checked)
 """
 
 from fireside.engine.checkpoints import open_checkpoint
@@ -42,6 +42,7 @@ from fireside.engine.executors import QUANTS, Quant
 from fireside.engine.model import Model, load
 from fireside.engine.samplers import Sampling
 from fireside.engine.session import Overflow, Session
+from fireside.engine.speculation import Speculation
 
 __all__ = [
     "QUANTS",
@@ -62,6 +63,7 @@ __all__ = [
     "Sampling",
     "SamplingError",
     "Session",
+    "Speculation",
     "Statistics",
     "Token",
     "UnsupportedError",

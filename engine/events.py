@@ -63,6 +63,8 @@ class Statistics:
     decode_s: float = 0.0
     context_used: int = 0
     context_size: int = 0
+    guessed_tokens: int = 0  # computed ahead in the hope that they come
+    accepted_tokens: int = 0  # of those, the ones that came
 
     @property
     def prefill_tok_s(self) -> float:

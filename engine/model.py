@@ -11,6 +11,7 @@ from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, FiresideError
 from fireside.engine.executors import Executor, Progress, Quant
 from fireside.engine.session import Session
+from fireside.engine.speculation import Speculation
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
 
 MAX_THREADS = 1024
@@ -49,9 +50,9 @@ class Model:
         ids = self.tokenizer.encode(text)
         return ids or [self.tokenizer.vocabulary.bos_id]
 
-    def session(self, context: int = 0) -> Session:
+    def session(self, context: int = 0, speculation: Speculation = "lookup") -> Session:
         """A new timeline; `context` tokens, 0 = as many as the model was trained for."""
-        return Session(self, context)
+        return Session(self, context, speculation)
 
 
 def load(

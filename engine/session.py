@@ -24,8 +24,8 @@ from fireside.engine.events import (
     Token,
 )
 from fireside.engine.executors import Aborted, Rows
-from fireside.engine.lookup import PromptLookup
 from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
+from fireside.engine.speculation import Speculation, Speculator
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 
@@ -41,9 +41,10 @@ class Session:
 
     `ids` is what the cache holds. Only what differs from it is computed: to continue, edit, undo,
     regenerate or switch a branch is to call `sync` (or `generate`) with another text.
+    speculation: how tokens are guessed ahead, see there; it changes how long a story takes alone.
     """
 
-    def __init__(self, model: Model, context: int = 0) -> None:
+    def __init__(self, model: Model, context: int = 0, speculation: Speculation = "lookup") -> None:
         self.model = model
         self.context = context or model.config.context_length
         if not 8 <= self.context <= model.config.context_length:
@@ -51,11 +52,19 @@ class Session:
                 f"a context of {self.context} tokens is not possible with {model.name}",
                 f"choose 8 to {model.config.context_length}",
             )
+        self.speculation = speculation
         self.ids: list[int] = []
         self._cache = model.executor.new_cache(self.context)
         self._logits: NDArray[np.float32] | None = None  # those after self.ids
         self._abort = threading.Event()
         self._running = False
+        # Guessing pays where a step of several rows costs little more than one of a single row.
+        guesses = speculation != "off" and model.executor.name == "native"
+        self.speculator = Speculator() if guesses else None
+
+    def renewed(self) -> Session:
+        """An empty session like this one, which trusts nothing that this one knows."""
+        return Session(self.model, self.context, self.speculation)
 
     # -- the timeline ---------------------------------------------------------------------------
 
@@ -198,11 +207,8 @@ class _Run:
         self.alternatives = alternatives
         self.overflow = overflow
         self.detokenizer = Detokenizer(session.model.tokenizer, ids)
-        # Guessing pays where a step of several rows costs little more than one of a single row.
-        self.lookup = PromptLookup() if session.model.executor.name == "native" else None
         self.ahead: deque[tuple[int, NDArray[np.float32]]] = deque()  # guessed, with logits after
-        self.guessed = self.accepted = 0  # of the last step
-        self.step_s = 0.0
+        self.guessed = self.accepted = 0
         self.dropped = 0
         self.prefill_tokens = self.reused_tokens = 0
         self.prefill_s = self.decode_s = 0.0
@@ -212,6 +218,8 @@ class _Run:
         reason: FinishReason = "aborted"
         try:
             yield from self._compute()
+            if self.session.speculator:
+                self.session.speculator.begin(self.text)
             self.prefill_s = time.perf_counter() - started
             reason = yield from self._decode()
         except Aborted:
@@ -259,6 +267,8 @@ class _Run:
                 return "stop"
             if index == self.max_tokens:
                 return "length"
+            if self.session.speculator:
+                self.session.speculator.saw(choice.id)
             if len(self.session.ids) < self.session.context:
                 self._advance(choice.id, self.max_tokens - index - 1 if self.max_tokens else CHUNK)
             else:
@@ -273,16 +283,13 @@ class _Run:
             return
         self.ahead.clear()
         guess: list[int] = []
-        if self.lookup:
-            if self.step_s:
-                self.lookup.tell(self.guessed, self.accepted, self.step_s)
-            guess = self.lookup.guess(
-                self.text, min(wanted, session.context - len(session.ids) - 1)
-            )
+        if session.speculator:
+            guess = session.speculator.guess(min(wanted, session.context - len(session.ids) - 1))
         started = time.perf_counter()
         self.ahead.extend(zip(guess, session._push(token, guess), strict=True))
-        self.step_s = time.perf_counter() - started
-        self.guessed, self.accepted = len(guess), 0
+        if session.speculator:
+            session.speculator.tell(len(guess), time.perf_counter() - started)
+        self.guessed += len(guess)
 
     def _choose(self) -> Choice:
         logits = self.session._logits
@@ -310,6 +317,8 @@ class _Run:
             decode_s=self.decode_s,
             context_used=len(self.session.ids),
             context_size=self.session.context,
+            guessed_tokens=self.guessed,
+            accepted_tokens=self.accepted,
         )
 
 

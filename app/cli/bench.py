@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 QUANTS = ("none", "q8", "q4")
 KERNELS = ("auto", "native", "numpy")
-OTHERS = ("model", "tokenizer", "quant", "kernels", "threads", "context", "overflow")
+OTHERS = (
+    "model", "tokenizer", "quant", "kernels", "threads", "context", "overflow", "speculation",
+)  # fmt: skip
 
 
 @click.command("bench", cls=Sectioned)

@@ -36,7 +36,7 @@ class Conversation:
         self.template = (
             chats.get(template) if template else chats.guess(self.model.checkpoint.metadata)
         )
-        self.session = self.model.session(settings.context)
+        self.session = self.model.session(settings.context, settings.speculation)
         self.seed = settings.sampling.seed
         self.by_hand = sys.stdin is not None and sys.stdin.isatty() and self.out.is_terminal
         # name -> (what it does, its code; it gets what stands behind the name)

@@ -14,7 +14,9 @@ from fireside.app.cli.output import count, scale, size, table, visible
 if TYPE_CHECKING:
     from fireside.app.catalogue import ModelEntry
 
-OTHERS = ("model", "tokenizer", "quant", "kernels", "threads", "context", "overflow")
+OTHERS = (
+    "model", "tokenizer", "quant", "kernels", "threads", "context", "overflow", "speculation",
+)  # fmt: skip
 
 
 @click.command("models", cls=Sectioned)

@@ -26,6 +26,7 @@ SHORT = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Model": (
         "model", "tokenizer", "models_dir", "quant", "kernels", "threads", "context", "overflow",
+        "speculation",
     ),
     "Length": ("max_tokens", "stop"),
     "Sampling": (

@@ -46,6 +46,8 @@ class Story:
                 "decode_tokens": s.decode_tokens,
                 "decode_s": round(s.decode_s, 6),
                 "decode_tok_s": round(s.decode_tok_s, 3),
+                "guessed_tokens": s.guessed_tokens,
+                "accepted_tokens": s.accepted_tokens,
             },
         }
 

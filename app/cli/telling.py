@@ -54,7 +54,7 @@ def tell(settings: Settings, prompt: str, output: Output) -> int:
     seed = settings.sampling.seed
     seed = secrets.randbelow(2**32) if seed is None else seed
     model, load_s = load_model(settings, progress)
-    session = model.session(settings.context)
+    session = model.session(settings.context, settings.speculation)
     story = Story(model, prompt if output.echo else "", seed, load_s)
     presenter = PRESENTERS[output.form](out, story)
     events = session.generate(
@@ -122,7 +122,12 @@ def say_statistics(story: Story, finished: Finished) -> None:
         f" text {counts.decode_tokens:,} tokens, {counts.decode_s:.2f} s,"
         f" {counts.decode_tok_s:,.0f} tok/s"
     )
+    guessed = (
+        f"; guessed ahead {counts.guessed_tokens:,}, {counts.accepted_tokens:,} of them right"
+        if counts.guessed_tokens
+        else ""
+    )
     say(
         f"ended: {finished.reason}; context {counts.context_used:,} of {counts.context_size:,}"
-        " tokens"
+        f" tokens{guessed}"
     )

@@ -131,6 +131,7 @@ class FiresideApp(App[None]):
                 settings.threads,
                 settings.context,
                 tokenizer,
+                settings.speculation,
             )
         )
         self.desk.show_model()

@@ -113,7 +113,7 @@ def test_json_says_everything_once(cli: Cli) -> None:
     assert isinstance(timings, dict)
     assert list(timings) == [
         "load_s", "prefill_tokens", "prefill_s", "prefill_tok_s", "decode_tokens", "decode_s",
-        "decode_tok_s",
+        "decode_tok_s", "guessed_tokens", "accepted_tokens",
     ]  # fmt: skip
     assert timings["decode_tokens"] == 12
     assert timings["prefill_tokens"] > 1
