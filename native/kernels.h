@@ -90,10 +90,11 @@ typedef struct fs_kernels {
     void (*attend)(const fs_attend *a, int32_t queries);
     /* halfs: [count] as 16-bit patterns -> y: [count] */
     void (*from_half)(const uint16_t *halfs, int64_t count, float *y);
-    /* ggml's Q8_0: x: [32] -> d as half bits (returned), q: [32] */
-    uint16_t (*quantise_q8_0)(const float *x, int8_t *q);
-    /* ggml's Q4_0: x: [32] -> d as half bits (returned), nibbles: [16] */
-    uint16_t (*quantise_q4_0)(const float *x, uint8_t *nibbles);
+    /* 16 rows of `words` numbers of 32 bits, `stride` bytes apart -> y: [words][16] */
+    void (*turn)(const void *rows, int64_t stride, int32_t words, void *y);
+    /* ggml's Q8_0 and Q4_0 for a block of 16 rows: x [32][16] -> a panel's block: groups, scales */
+    void (*quantise_q8_0)(const float *x, uint8_t *groups, uint16_t *scales);
+    void (*quantise_q4_0)(const float *x, uint8_t *groups, uint16_t *scales);
 } fs_kernels;
 
 fs_kernels fs_kernels_reference(void);

@@ -20,6 +20,8 @@ enum { Q8_ONE = 4, Q8_PANELS = 2, Q8_ROWS = 6, Q8_FEW = 2 };
 enum { Q4_ONE = 4, Q4_PANELS = 2, Q4_ROWS = 6, Q4_FEW = 2 };
 enum { A_BLOCKS = 4, A_WIDE = 4 };
 
+#include "turn_avx2.h"
+
 #include "kernels_body.h"
 
 static const fs_kernels TABLE = {.name = "avx512_vnni", FS_BODY_ENTRIES};

@@ -30,6 +30,8 @@ enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 3, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 2, Q4_FEW = 2 };
 enum { A_BLOCKS = 2, A_WIDE = 1 };
 
+#include "turn_avx2.h"
+
 #include "kernels_body.h"
 
 static const fs_kernels TABLE = {.name = "avx_vnni", FS_BODY_ENTRIES};

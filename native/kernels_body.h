@@ -378,42 +378,105 @@ static void fs_from_half(const uint16_t *halfs, int64_t count, float *y)
     for (; i < count; i++) y[i] = fs_half_to_float(halfs[i]);
 }
 
-/* d = amax / 127, q = roundf(x / d): half away from zero */
-static uint16_t fs_quantise_q8_0(const float *x, int8_t *q)
+/* words [begin, words) of 16 rows, one by one */
+FS_INLINE void fs_turn_rest(const void *rows, int64_t stride, int32_t begin, int32_t words, void *y)
 {
-    float amax = v_hmax(v_max(v_abs(v_load(x)), v_abs(v_load(x + FS_LANES))));
-    float d = amax / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
-    for (int i = 0; i < FS_BLOCK; i++) {
-        float value = x[i] * inverse; /* the bounds hold but for values that are not finite */
-        value = value < 127.0f ? value : 127.0f;
-        value = value > -127.0f ? value : -127.0f;
-        int32_t whole = (int32_t)value;
-        float rest = value - (float)whole;
-        q[i] = (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f));
+    for (int32_t i = begin; i < words; i++)
+        for (int lane = 0; lane < FS_LANES; lane++)
+            memcpy((char *)y + (i * (int64_t)FS_LANES + lane) * 4,
+                   (const char *)rows + lane * stride + i * 4LL, 4);
+}
+
+static void fs_turn(const void *rows, int64_t stride, int32_t words, void *y)
+{
+    int32_t done = turn_eights(rows, stride, words, y);
+    fs_turn_rest(rows, stride, done, words, y);
+}
+
+/* d and 1 / d of 16 rows; 1 / d is 0 where d is */
+FS_INLINE void fs_block_scales(const float *d, float *inverse, uint16_t *scales)
+{
+    v_store(inverse, v_div(v_set(1.0f), v_load(d)));
+    for (int lane = 0; lane < FS_LANES; lane++) {
+        inverse[lane] = d[lane] != 0.0f ? inverse[lane] : 0.0f;
+        scales[lane] = fs_float_to_half(d[lane]);
     }
-    return fs_float_to_half(d);
+}
+
+/* d = amax / 127, q = roundf(x / d): half away from zero; the bounds hold but for values that are
+ * not finite */
+static void fs_quantise_q8_0(const float *x, uint8_t *groups, uint16_t *scales)
+{
+    _Alignas(64) float d[FS_LANES], inverse[FS_LANES];
+    _Alignas(64) uint32_t words[FS_LANES];
+    v16 amax = v_abs(v_load(x));
+    for (int c = 1; c < FS_BLOCK; c++) amax = v_max(amax, v_abs(v_load(x + c * FS_LANES)));
+    v_store(d, v_div(amax, v_set(127.0f)));
+    fs_block_scales(d, inverse, scales);
+    for (int g = 0; g < FS_BLOCK / 4; g++, x += 4 * FS_LANES, groups += sizeof words) {
+        for (int lane = 0; lane < FS_LANES; lane++) {
+            uint32_t word = 0;
+            for (int j = 0; j < 4; j++) {
+                float value = x[j * FS_LANES + lane] * inverse[lane];
+                value = value < 127.0f ? value : 127.0f;
+                value = value > -127.0f ? value : -127.0f;
+                int32_t whole = (int32_t)value;
+                float rest = value - (float)whole;
+                whole += 128 + (rest >= 0.5f) - (rest <= -0.5f);
+                word |= (uint32_t)whole << 8 * j;
+            }
+            words[lane] = word;
+        }
+        memcpy(groups, words, sizeof words);
+    }
+}
+
+/* the element of a row's block that is largest in magnitude, the first of equals; `high` and `low`
+ * are the block's largest and smallest */
+FS_INLINE float fs_largest(const float *x, int lane, float high, float low)
+{
+    if (high != -low) return high > -low ? high : low;
+    for (int c = 0; c < FS_BLOCK; c++)
+        if (x[c * FS_LANES + lane] != 0.0f && fabsf(x[c * FS_LANES + lane]) == high)
+            return x[c * FS_LANES + lane];
+    return 0.0f;
 }
 
 /* d = (the element of largest magnitude) / -8, q = min(15, trunc(x / d + 8.5)) */
-static uint16_t fs_quantise_q4_0(const float *x, uint8_t *nibbles)
+static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
 {
-    float amax = v_hmax(v_max(v_abs(v_load(x)), v_abs(v_load(x + FS_LANES))));
-    int first = 0;
-    while (first < FS_BLOCK - 1 && fabsf(x[first]) != amax) first++;
-    float d = x[first] / -8.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
-    for (int i = 0; i < FS_BLOCK / 2; i++) {
-        float low = x[i] * inverse + 8.5f, high = x[i + FS_BLOCK / 2] * inverse + 8.5f;
-        low = low < 15.0f ? low : 15.0f;
-        high = high < 15.0f ? high : 15.0f;
-        low = low > 0.0f ? low : 0.0f; /* only values that are not finite come here */
-        high = high > 0.0f ? high : 0.0f;
-        nibbles[i] = (uint8_t)((int32_t)low | (int32_t)high << 4);
+    _Alignas(64) float d[FS_LANES], inverse[FS_LANES], high[FS_LANES], low[FS_LANES];
+    _Alignas(64) uint32_t words[FS_LANES];
+    v16 most = v_load(x), least = most;
+    for (int c = 1; c < FS_BLOCK; c++) {
+        most = v_max(most, v_load(x + c * FS_LANES));
+        least = v_min(least, v_load(x + c * FS_LANES));
     }
-    return fs_float_to_half(d);
+    v_store(high, most);
+    v_store(low, least);
+    for (int lane = 0; lane < FS_LANES; lane++)
+        d[lane] = fs_largest(x, lane, high[lane], low[lane]) / -8.0f;
+    fs_block_scales(d, inverse, scales);
+    for (int g = 0; g < FS_BLOCK / 8; g++, x += 4 * FS_LANES, groups += sizeof words) {
+        for (int lane = 0; lane < FS_LANES; lane++) {
+            uint32_t word = 0;
+            for (int j = 0; j < 4; j++) {
+                float a = x[j * FS_LANES + lane] * inverse[lane] + 8.5f;
+                float b = x[(16 + j) * FS_LANES + lane] * inverse[lane] + 8.5f;
+                a = a < 15.0f ? a : 15.0f;
+                b = b < 15.0f ? b : 15.0f;
+                a = a > 0.0f ? a : 0.0f; /* only values that are not finite come here */
+                b = b > 0.0f ? b : 0.0f;
+                word |= (uint32_t)((int32_t)a | (int32_t)b << 4) << 8 * j;
+            }
+            words[lane] = word;
+        }
+        memcpy(groups, words, sizeof words);
+    }
 }
 
 #define FS_BODY_ENTRIES                                                                         \
     .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm,\
     .silu_mul = fs_silu_mul, .quantise = fs_quantise, .attend = fs_attend_queries,              \
-    .from_half = fs_from_half, .quantise_q8_0 = fs_quantise_q8_0,                               \
+    .from_half = fs_from_half, .turn = fs_turn, .quantise_q8_0 = fs_quantise_q8_0,              \
     .quantise_q4_0 = fs_quantise_q4_0

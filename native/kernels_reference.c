@@ -132,6 +132,7 @@ typedef i16x q4_sum;
 #define q4_dot(sum, w, x) int_dot(sum, w, x)
 #define q4_finish(sum, shift) (sum)
 #define v_prefetch(p) ((void)(p))
+#define turn_eights(rows, stride, words, y) 0
 #define FS_UNROLL /* its tiles are one by one */
 
 /* panels and rows of a tile held at once: for one row; for many rows (large, small tile) */

@@ -1,11 +1,15 @@
-/* Weights from a file's rows into panels of 16 (see kernels.h), and back. A panel is the unit of
- * work: threads share nothing, and beside the result only a row's block is in memory. */
+/* Weights from a file's rows into panels of 16 (see kernels.h), and back. Threads take some panels at
+ * a time and share nothing; beside the result only what they have just read is in memory. Files are
+ * read, not mapped: what somebody cuts short ends in an error, not in a signal. */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include "fireside.h"
@@ -81,10 +85,21 @@ int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols)
 
 typedef struct {
     fs_kernels kernels;
+    fs_matrix matrix;
     int32_t from;
-    int64_t cols;
-    const uint8_t *data;
-} fs_source;
+    int64_t row_bytes;
+    int64_t first, count;  /* rows of the matrix that the source has */
+    const uint8_t *memory; /* the source, or NULL: the file at `offset` */
+    int32_t file;
+    int64_t offset;
+} fs_packing;
+
+/* A thread's own: rows as they are read, and a panel that is only partly the source's. */
+typedef struct {
+    uint8_t *rows, *panel;
+} fs_buffers;
+
+enum { READ_BYTES = 256 << 10 }; /* read at a time: what the second cache holds beside the rest */
 
 static int64_t row_bytes(int32_t from, int64_t cols)
 {
@@ -96,109 +111,228 @@ static int64_t row_bytes(int32_t from, int64_t cols)
     }
 }
 
-/* columns [block * 32, +32) of a row as floats, zeros beyond the row's end */
-static void read_block(const fs_source *s, int64_t row, int64_t block, float *x)
+/* `size` bytes of a file at `offset`: 0, FS_PACK_SHORT where it ends before, else errno */
+static int32_t read_file(int32_t file, int64_t offset, int64_t size, uint8_t *out)
 {
-    const uint8_t *p = s->data + row * row_bytes(s->from, s->cols);
-    int64_t column = block * FS_BLOCK, n = s->cols - column < FS_BLOCK ? s->cols - column : FS_BLOCK;
+#if defined(__unix__) || defined(__APPLE__)
+    while (size > 0) {
+        ssize_t got = pread(file, out, (size_t)size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno;
+        if (got == 0) return FS_PACK_SHORT;
+        offset += got, out += got, size -= got;
+    }
+    return 0;
+#else
+    (void)file, (void)offset, (void)size, (void)out;
+    return ENOSYS;
+#endif
+}
+
+/* one row's columns [block * 32, + n) as floats */
+static void row_floats(const fs_packing *s, const uint8_t *row, int64_t block, int64_t n, float *x)
+{
     uint16_t halfs[FS_BLOCK];
-    if (n < FS_BLOCK) memset(x, 0, FS_BLOCK * sizeof(float));
     if (s->from == FS_FROM_F32) {
-        memcpy(x, p + column * 4, (size_t)n * 4);
+        memcpy(x, row + block * FS_BLOCK * 4, (size_t)n * 4);
     } else if (s->from == FS_FROM_F16) {
-        memcpy(halfs, p + column * 2, (size_t)n * 2);
+        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
         s->kernels.from_half(halfs, n, x);
     } else {
-        p += block * (s->from == FS_FROM_Q8_0 ? 34 : 18);
+        const uint8_t *p = row + block * (s->from == FS_FROM_Q8_0 ? 34 : 18);
         memcpy(halfs, p, 2);
         float d = fs_half_to_float(halfs[0]);
-        for (int i = 0; i < FS_BLOCK; i++) {
-            int q = s->from == FS_FROM_Q8_0 ? (int8_t)p[2 + i]
-                    : i < 16                ? (p[2 + i] & 15) - 8
-                                            : (p[2 + i - 16] >> 4) - 8;
-            x[i] = (float)q * d;
-        }
-    }
-}
-
-/* ---- one row's block into its lane ---- */
-
-static void put_q8(const fs_matrix *m, uint8_t *panel, int lane, int64_t block, uint16_t d,
-                   const int8_t *q)
-{
-    uint8_t *groups = panel + block * 512 + lane * 4;
-    for (int g = 0; g < 8; g++)
-        for (int j = 0; j < 4; j++) groups[g * 64 + j] = (uint8_t)(q[g * 4 + j] + 128);
-    memcpy(panel + (int64_t)m->blocks * 512 + (block * FS_LANES + lane) * 2, &d, 2);
-}
-
-static void put_q4(const fs_matrix *m, uint8_t *panel, int lane, int64_t block, uint16_t d,
-                   const uint8_t *nibbles)
-{
-    uint8_t *groups = panel + block * 256 + lane * 4;
-    for (int g = 0; g < 4; g++) memcpy(groups + g * 64, nibbles + g * 4, 4);
-    memcpy(panel + (int64_t)m->blocks * 256 + (block * FS_LANES + lane) * 2, &d, 2);
-}
-
-static void pack_block(const fs_matrix *m, const fs_source *s, uint8_t *panel, int lane,
-                       int64_t row, int64_t block)
-{
-    float x[FS_BLOCK];
-    const uint8_t *file = s->data + row * row_bytes(s->from, s->cols);
-    int64_t column = block * FS_BLOCK, n = m->cols - column < FS_BLOCK ? m->cols - column : FS_BLOCK;
-    uint16_t d;
-    if (m->kind == FS_F16) {
-        uint16_t *halfs = (uint16_t *)panel;
-        for (int64_t i = column; i < column + n; i++)
-            memcpy(&halfs[i * FS_LANES + lane], file + i * 2, 2);
-    } else if (m->kind == FS_Q8 && s->from == FS_FROM_Q8_0) {
-        memcpy(&d, file + block * 34, 2);
-        put_q8(m, panel, lane, block, d, (const int8_t *)file + block * 34 + 2);
-    } else if (m->kind == FS_Q4 && s->from == FS_FROM_Q4_0) {
-        memcpy(&d, file + block * 18, 2);
-        put_q4(m, panel, lane, block, d, file + block * 18 + 2);
-    } else {
-        read_block(s, row, block, x);
-        if (m->kind == FS_F32) {
-            float *floats = (float *)panel + column * FS_LANES + lane;
-            for (int64_t i = 0; i < n; i++) floats[i * FS_LANES] = x[i];
-        } else if (m->kind == FS_Q8) {
-            int8_t q[FS_BLOCK];
-            d = s->kernels.quantise_q8_0(x, q);
-            put_q8(m, panel, lane, block, d, q);
+        if (s->from == FS_FROM_Q8_0) {
+            for (int i = 0; i < FS_BLOCK; i++) x[i] = (float)(int8_t)p[2 + i] * d;
         } else {
-            uint8_t nibbles[FS_BLOCK / 2];
-            d = s->kernels.quantise_q4_0(x, nibbles);
-            put_q4(m, panel, lane, block, d, nibbles);
+            for (int i = 0; i < 16; i++) x[i] = (float)((p[2 + i] & 15) - 8) * d;
+            for (int i = 0; i < 16; i++) x[16 + i] = (float)((p[2 + i] >> 4) - 8) * d;
         }
     }
+}
+
+/* ---- 16 rows into a panel ---- */
+
+/* a block of 16 rows as floats, lane = row: x [32][16], zeros beyond the rows' end */
+static void block_floats(const fs_packing *s, const uint8_t *rows, int64_t block, float *x)
+{
+    int64_t n = s->matrix.cols - block * FS_BLOCK;
+    _Alignas(64) float flat[FS_LANES][FS_BLOCK];
+    if (n > FS_BLOCK) n = FS_BLOCK;
+    if (s->from == FS_FROM_F32 && n == FS_BLOCK) {
+        s->kernels.turn(rows + block * FS_BLOCK * 4, s->row_bytes, FS_BLOCK, x);
+        return;
+    }
+    if (n < FS_BLOCK) memset(flat, 0, sizeof flat);
+    for (int lane = 0; lane < FS_LANES; lane++)
+        row_floats(s, rows + lane * s->row_bytes, block, n, flat[lane]);
+    s->kernels.turn(flat, sizeof flat[0], FS_BLOCK, x);
+}
+
+static void pack_f32(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+{
+    int64_t cols = s->matrix.cols;
+    float *out = (float *)panel;
+    _Alignas(64) float x[FS_BLOCK * FS_LANES];
+    if (s->from == FS_FROM_F32) {
+        s->kernels.turn(rows, s->row_bytes, (int32_t)cols, out);
+        return;
+    }
+    for (int64_t column = 0; column < cols; column += FS_BLOCK) {
+        int64_t n = cols - column < FS_BLOCK ? cols - column : FS_BLOCK;
+        block_floats(s, rows, column / FS_BLOCK, x);
+        memcpy(out + column * FS_LANES, x, (size_t)(n * FS_LANES) * sizeof(float));
+    }
+}
+
+/* two columns of halfs are turned as one word */
+static void pack_f16(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+{
+    int64_t cols = s->matrix.cols;
+    uint16_t *out = (uint16_t *)panel;
+    _Alignas(64) uint32_t pairs[16 * FS_LANES];
+    for (int64_t column = 0; column + 1 < cols; column += 32) {
+        int32_t words = (int32_t)(cols - column < 32 ? (cols - column) / 2 : 16);
+        s->kernels.turn(rows + column * 2, s->row_bytes, words, pairs);
+        for (int32_t i = 0; i < words; i++, out += 2 * FS_LANES)
+            for (int lane = 0; lane < FS_LANES; lane++) {
+                out[lane] = (uint16_t)pairs[i * FS_LANES + lane];
+                out[FS_LANES + lane] = (uint16_t)(pairs[i * FS_LANES + lane] >> 16);
+            }
+    }
+    if (cols % 2)
+        for (int lane = 0; lane < FS_LANES; lane++)
+            memcpy(out + lane, rows + lane * s->row_bytes + (cols - 1) * 2, 2);
+}
+
+/* Q8 and Q4: blocks as the file has them, or quantised from floats */
+static void pack_blocks(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+{
+    const int q8 = s->matrix.kind == FS_Q8;
+    const int copied = s->from == (q8 ? FS_FROM_Q8_0 : FS_FROM_Q4_0);
+    const int64_t size = q8 ? 512 : 256, file_size = q8 ? 34 : 18;
+    uint16_t *scales = (uint16_t *)(panel + s->matrix.blocks * size);
+    _Alignas(64) float x[FS_BLOCK * FS_LANES];
+    for (int64_t block = 0; block < s->matrix.blocks; block++, panel += size, scales += FS_LANES) {
+        if (!copied) {
+            block_floats(s, rows, block, x);
+            (q8 ? s->kernels.quantise_q8_0 : s->kernels.quantise_q4_0)(x, panel, scales);
+            continue;
+        }
+        const uint8_t *blocks = rows + block * file_size;
+        s->kernels.turn(blocks + 2, s->row_bytes, q8 ? 8 : 4, panel);
+        for (int lane = 0; lane < FS_LANES; lane++)
+            memcpy(scales + lane, blocks + lane * s->row_bytes, 2);
+        if (q8)
+            for (int i = 0; i < 512; i++) panel[i] ^= 128; /* q + 128 */
+    }
+}
+
+static void pack_rows(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+{
+    switch (s->matrix.kind) {
+    case FS_F32: pack_f32(s, rows, panel); break;
+    case FS_F16: pack_f16(s, rows, panel); break;
+    default: pack_blocks(s, rows, panel); break;
+    }
+}
+
+/* lanes [begin, end) of a panel from another one */
+static void merge_lanes(const fs_matrix *m, int begin, int end, const uint8_t *from, uint8_t *to)
+{
+    int64_t quantised = m->kind == FS_Q8 ? 512 : m->kind == FS_Q4 ? 256 : 0;
+    int64_t words = m->kind == FS_F16 ? 0 : m->kind == FS_F32 ? m->cols : m->blocks * quantised / 64;
+    int64_t halfs = m->kind == FS_F16 ? m->cols : m->kind == FS_F32 ? 0 : m->blocks;
+    for (int64_t i = 0; i < words; i++, from += 64, to += 64)
+        memcpy(to + begin * 4, from + begin * 4, (size_t)(end - begin) * 4);
+    for (int64_t i = 0; i < halfs; i++, from += 32, to += 32)
+        memcpy(to + begin * 2, from + begin * 2, (size_t)(end - begin) * 2);
+}
+
+/* Panel `p` from rows [row, row + n) of the source, all that it has of it. */
+static void pack_panel(const fs_packing *s, int64_t p, const uint8_t *rows, int64_t row, int64_t n,
+                       uint8_t *spare)
+{
+    const fs_matrix *m = &s->matrix;
+    uint8_t *panel = m->data + p * m->panel_bytes;
+    if (n == FS_LANES) {
+        pack_rows(s, rows, panel);
+        return;
+    }
+    int begin = (int)(s->first + row - p * FS_LANES);
+    uint8_t *sixteen = spare + m->panel_bytes;
+    memset(sixteen, 0, (size_t)(FS_LANES * s->row_bytes));
+    memcpy(sixteen + begin * s->row_bytes, rows, (size_t)(n * s->row_bytes));
+    pack_rows(s, sixteen, spare);
+    merge_lanes(m, begin, begin + (int)n, spare, panel);
+}
+
+/* Panels [begin, end): read as one piece, then packed. 0, FS_PACK_SHORT or errno. */
+static int32_t pack_piece(const fs_packing *s, int64_t begin, int64_t end, fs_buffers *b)
+{
+    int64_t row = begin * FS_LANES - s->first, last = end * FS_LANES - s->first;
+    if (row < 0) row = 0;
+    if (last > s->count) last = s->count;
+    const uint8_t *rows = s->memory ? s->memory + row * s->row_bytes : b->rows;
+    if (!s->memory) {
+        int32_t failed = read_file(s->file, s->offset + row * s->row_bytes,
+                                   (last - row) * s->row_bytes, b->rows);
+        if (failed) return failed;
+    }
+    for (int64_t p = begin; p < end; p++) {
+        int64_t stop = (p + 1) * FS_LANES - s->first, n = (stop < last ? stop : last) - row;
+        pack_panel(s, p, rows, row, n, b->panel);
+        row += n, rows += n * s->row_bytes;
+    }
+    return 0;
+}
+
+static int32_t pack_all(const fs_packing *s, int32_t threads)
+{
+    int64_t begin = s->first / FS_LANES, end = (s->first + s->count + FS_LANES - 1) / FS_LANES;
+    int64_t panel = FS_LANES * s->row_bytes, step = READ_BYTES / panel > 1 ? READ_BYTES / panel : 1;
+    int64_t pieces = (end - begin + step - 1) / step;
+    int32_t failed = 0;
+    (void)threads;
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads)
+#endif
+    {
+        fs_buffers b = {s->memory ? NULL : malloc((size_t)(step * panel)),
+                        malloc((size_t)(s->matrix.panel_bytes + panel))};
+        int32_t mine = b.panel && (s->memory || b.rows) ? 0 : ENOMEM;
+#ifdef _OPENMP
+#pragma omp for schedule(dynamic)
+#endif
+        for (int64_t i = 0; i < pieces; i++) {
+            int64_t p = begin + i * step, stop = p + step < end ? p + step : end;
+            if (!mine) mine = pack_piece(s, p, stop, &b);
+        }
+        if (mine)
+#ifdef _OPENMP
+#pragma omp critical
+#endif
+            failed = mine;
+        free(b.rows);
+        free(b.panel);
+    }
+    return failed;
 }
 
 int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
-                int64_t cols, int64_t first, int64_t count, int32_t from, const void *source)
+                int64_t cols, int64_t first, int64_t count, int32_t from, const void *source,
+                int32_t file, int64_t offset)
 {
-    fs_matrix m;
-    fs_source s = {fs_isa_kernels(isa), from, cols, source};
+    fs_packing s = {.kernels = fs_isa_kernels(isa), .from = from, .first = first, .count = count,
+                    .memory = source, .file = file, .offset = offset};
     int whole = cols % FS_BLOCK == 0;
-    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from > FS_FROM_Q4_0) return -1;
-    if (kind == FS_F16 && from != FS_FROM_F16) return -1;
-    if (from >= FS_FROM_Q8_0 && !whole) return -1;
-    if (first < 0 || count < 1 || first + count > rows || cols < 1) return -1;
-    fs_matrix_init(&m, kind, rows, cols, packed);
-    int64_t begin = first / FS_LANES, end = (first + count + FS_LANES - 1) / FS_LANES;
-    (void)threads;
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static) num_threads(threads)
-#endif
-    for (int64_t p = begin; p < end; p++) {
-        uint8_t *panel = m.data + p * m.panel_bytes;
-        for (int64_t block = 0; block < m.blocks; block++)
-            for (int lane = 0; lane < FS_LANES; lane++) {
-                int64_t row = p * FS_LANES + lane - first;
-                if (row >= 0 && row < count) pack_block(&m, &s, panel, lane, row, block);
-            }
-    }
-    return 0;
+    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from > FS_FROM_Q4_0) return FS_PACK_BAD;
+    if (kind == FS_F16 && from != FS_FROM_F16) return FS_PACK_BAD;
+    if (from >= FS_FROM_Q8_0 && !whole) return FS_PACK_BAD;
+    if (first < 0 || count < 1 || first + count > rows || cols < 1) return FS_PACK_BAD;
+    fs_matrix_init(&s.matrix, kind, rows, cols, packed);
+    s.row_bytes = row_bytes(from, cols);
+    return pack_all(&s, threads);
 }
 
 void fs_unpack_row(const fs_matrix *m, int64_t row, float *out)

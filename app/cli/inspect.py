@@ -67,7 +67,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         entry = types.setdefault(tensor.block, {"tensors": 0, "weights": 0, "bytes": 0})
         entry["tensors"] += 1
         entry["weights"] += tensor.count
-        entry["bytes"] += tensor.data.nbytes
+        entry["bytes"] += tensor.nbytes
     return {
         "path": str(checkpoint.path),
         "name": checkpoint.name,
@@ -83,7 +83,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "cache_bytes_per_token": 4 * 2 * c.n_layers * c.kv_dim,  # float32 keys and values
         "metadata": {k: _plain(v) for k, v in checkpoint.metadata.items()},
         "tensors": [
-            {"name": t.name, "shape": list(t.shape), "type": t.block, "bytes": t.data.nbytes}
+            {"name": t.name, "shape": list(t.shape), "type": t.block, "bytes": t.nbytes}
             for t in checkpoint.tensors.values()
         ],
     }

@@ -2,21 +2,17 @@
 
 A format is recognised by what a file holds, never by its name. Model files are hostile input: a
 reader checks every offset, count, length and shape before it uses it, reads nothing but headers,
-and hands out the weights as views of a read-only memory map.
+and hands out the weights as places in the open file (source.py).
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
@@ -66,7 +62,7 @@ def read_head(path: Path) -> bytes:
     """The first bytes of the file at `path`; b"" for a folder.
 
     CheckpointError where there is nothing readable. Pipes and devices are refused: they can
-    neither be mapped nor be trusted to end.
+    neither be read at will nor be trusted to end.
     """
     try:
         status = path.stat()
@@ -88,23 +84,16 @@ def read_head(path: Path) -> bytes:
     return head
 
 
-def map_file(path: Path, limit: int | None = None) -> NDArray[np.uint8]:
-    """The whole file as a read-only memory map, 1-d uint8.
-
-    CheckpointError where that fails, or the file has more than `limit` bytes.
-    """
-    try:
-        with path.open("rb") as file:
-            if limit is not None and (size := file.seek(0, os.SEEK_END)) > limit:
-                raise CheckpointError(f"{path}: {size:,} bytes, expected at most {limit:,}")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise CheckpointError(f"{path}: cannot be mapped: {error}") from None
-    return np.frombuffer(mapped, np.uint8)
+def read_file(path: Path, limit: int) -> bytes:
+    """The whole file; CheckpointError where that fails, or it has more than `limit` bytes."""
+    source = Source(path)
+    if source.size > limit:
+        raise CheckpointError(f"{path}: {source.size:,} bytes, expected at most {limit:,}")
+    return source.read(0, source.size).tobytes()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open the model at `path`: header parsed and checked, weights mapped but not read.
+    """Open the model at `path`: header parsed and checked, weights not read yet.
 
     CheckpointError where the file is missing, unreadable, damaged or of no known format;
     UnsupportedError where it is sound but holds what this version cannot run.

@@ -16,7 +16,7 @@ from fireside.engine.errors import CheckpointError
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file to write that takes the place of `path` when the block ends without an error.
 
-    Until then, and after an error, `path` is what it was; a reader that has mapped the old file
+    Until then, and after an error, `path` is what it was; a reader that has opened the old file
     keeps it. CheckpointError where the disk does not let us.
     """
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")

@@ -1,4 +1,4 @@
-"""GGUF files: header (gguf_header.py) -> configuration, mapped tensors, SPM vocabulary."""
+"""GGUF files: header (gguf_header.py) -> configuration, tensors, SPM vocabulary."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
-from fireside.engine.checkpoints import Format, map_file, register
+from fireside.engine.checkpoints import Format, register
 from fireside.engine.checkpoints.gguf_header import (
     MAGIC,
     Header,
     StringArray,
     TensorInfo,
-    parse,
+    read_header,
     show,
 )
+from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import (
     CONTROL,
     NORMAL,
@@ -122,15 +123,15 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Checkpoint:
     """Open a GGUF file of an architecture and of tensor types that this version knows."""
-    data = map_file(path)
-    header = parse(path, data)
+    source = Source(path)
+    header = read_header(source)
     fields = Fields(path, header.metadata)
     if not header.tensors:
         raise CheckpointError(
             f"{path}: holds no tensors, only a vocabulary or metadata",
             "give it as the tokenizer, and a file with weights as the model",
         )
-    tensors = read_tensors(path, header, data)
+    tensors = read_tensors(source, header)
     config = read_config(fields, tensors)
     vocabulary = read_vocabulary(path, header.metadata)
     if vocabulary is not None and len(vocabulary) != config.vocab_size:
@@ -144,23 +145,23 @@ def read(path: Path) -> Checkpoint:
     )
 
 
-def read_tensors(path: Path, header: Header, data: NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Views of the tensors' bytes; CheckpointError unless they lie apart and within the file."""
+def read_tensors(source: Source, header: Header) -> dict[str, Tensor]:
+    """The tensors, not read yet; CheckpointError unless they lie apart and within the file."""
+    path = source.path
     tensors: dict[str, Tensor] = {}
     extents: list[tuple[int, int, str]] = []
     for info in header.tensors:
         block_format = tensor_format(path, info)
         size = blocks.nbytes(block_format, math.prod(info.shape))
         start = header.data_offset + info.offset
-        if start + size > len(data):
+        if start + size > source.size:
             raise CheckpointError(
                 f"{path}: tensor {info.name} needs {size:,} bytes at {start:,}, but the file has"
-                f" {len(data):,}",
+                f" {source.size:,}",
                 "the file is cut short or damaged: download or copy it again",
             )
         extents.append((start, start + size, info.name))
-        view = data[start : start + size]
-        tensors[info.name] = Tensor(info.name, info.shape, block_format.name, view)
+        tensors[info.name] = FileTensor(info.name, info.shape, block_format.name, source, start)
     extents.sort()
     for (_, end, name), (start, _, following) in itertools.pairwise(extents):
         if start < end:

@@ -1,4 +1,4 @@
-"""GGUF's header: metadata and the table of tensors, parsed from a memory map. (ggml, docs/gguf.md)
+"""GGUF's header: metadata and the table of tensors. (ggml, docs/gguf.md)
 
     magic "GGUF", version u32, tensors u64, metadata entries u64
     entries: key, type u32, value        strings: length u64, UTF-8
@@ -6,7 +6,7 @@
     padding to the alignment, then the data that the offsets count from
 
 Nothing in the file is trusted: a length is compared with what is left of the file before anything
-is read or allocated, and arrays stay views of the map until somebody asks for them.
+is read or allocated, and arrays stay views of what was read until somebody asks for them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from fireside.engine.checkpoints.source import Source
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
 MAGIC = b"GGUF"
@@ -54,6 +55,12 @@ MAX_HEADER = 1 << 26  # bytes
 MAX_DIMENSIONS = 4  # ggml's own limit
 MAX_SIZE = 1 << 48  # of one dimension: products stay exact in Python and tame in NumPy
 MAX_ALIGNMENT = 1 << 20
+
+HEAD_BYTES = 1 << 20  # read at first: the header of a vocabulary of 32,000 fits
+
+
+class ShortHeadError(Exception):
+    """The header goes on behind the bytes at hand, and so does the file."""
 
 
 class StringArray(Sequence[str]):
@@ -119,9 +126,10 @@ class Header:
 class Cursor:
     """Reads numbers and strings off a buffer, each checked against what is left of it."""
 
-    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+    def __init__(self, path: Path, data: NDArray[np.uint8], size: int) -> None:
         self.path = path
         self.view = data.data
+        self.size = size  # of the whole file
         self.position = 0
         self.strings_left = MAX_STRINGS
         self.arrays_left = MAX_ARRAYS
@@ -129,14 +137,22 @@ class Cursor:
     def take(self, size: int, what: str) -> int:
         """Step over `size` bytes; the position before them."""
         start = self.position
-        if size > len(self.view) - start:
+        if size > self.size - start:
             raise CheckpointError(
                 f"{self.path}: {what} needs {size:,} bytes at {start:,}, but the file has"
-                f" {len(self.view):,}",
+                f" {self.size:,}",
                 "the file is cut short or damaged: download or copy it again",
             )
+        if size > len(self.view) - start:
+            raise self.short()
         self.position = start + size
         return start
+
+    def short(self) -> Exception:
+        """What to raise where the file goes on behind the bytes at hand."""
+        if len(self.view) < MAX_HEADER:
+            return ShortHeadError()
+        return CheckpointError(f"{self.path}: the header is longer than {MAX_HEADER:,} bytes")
 
     def u32(self, what: str) -> int:
         """An unsigned number of 4 bytes."""
@@ -201,7 +217,7 @@ class Cursor:
             )
         kind = self.u32(f"the element type of {key}")
         if (dtype := SCALARS.get(kind)) is not None:
-            count = self.u64(f"the length of {key}", len(self.view))
+            count = self.u64(f"the length of {key}", self.size)
             start = self.take(count * dtype.itemsize, key)
             return np.frombuffer(self.view, dtype, count, start)
         if kind == STRING:
@@ -219,7 +235,7 @@ class Cursor:
     def strings(self, key: str, count: int) -> StringArray:
         """The strings of an array: one pass over their lengths, none of them decoded."""
         first = position = self.position
-        size = len(self.view)
+        size = len(self.view)  # what lies behind is read if need be
         self.take(8 * count, key)  # the lengths alone
         length_at = struct.Struct("<Q").unpack_from
         view, ends = self.view, [0] * count
@@ -232,6 +248,8 @@ class Cursor:
                 ends[i] = position
         except struct.error:
             position = size + 1
+        if position > size < self.size:
+            raise self.short()
         if position > size:
             raise CheckpointError(
                 f"{self.path}: a string of {key} goes beyond the end of the file",
@@ -241,13 +259,26 @@ class Cursor:
         return StringArray(key, self.path, view, ends, first)
 
 
-def parse(path: Path, data: NDArray[np.uint8]) -> Header:
-    """The header of the GGUF file mapped as `data`. CheckpointError names what is wrong with it.
+def read_header(source: Source) -> Header:
+    """The header of an open GGUF file; no more of it is read than needed, or a little."""
+    size = HEAD_BYTES
+    while True:
+        try:
+            return parse(source.path, source.read(0, min(size, source.size)), source.size)
+        except ShortHeadError:
+            size *= 4
+
+
+def parse(path: Path, data: NDArray[np.uint8], size: int | None = None) -> Header:
+    """The header of a GGUF file that begins with `data`. CheckpointError names what is wrong.
+
+    size: of the whole file, where `data` is only its beginning: ShortHeadError if that is too
+    little.
 
     What is checked here is all that the header says by itself: numbers in range, names unique,
     offsets aligned. Whether the tensors lie within the file depends on their types: `gguf.read`.
     """
-    cursor = Cursor(path, data)
+    cursor = Cursor(path, data, len(data) if size is None else size)
     if data[:4].tobytes() != MAGIC:
         raise CheckpointError(f"{path}: not a GGUF file", "it should begin with the letters GGUF")
     cursor.take(4, "the magic")
@@ -324,7 +355,7 @@ def tensor_info(cursor: Cursor, i: int, alignment: int) -> TensorInfo:
     if 0 in sizes:
         raise CheckpointError(f"{cursor.path}: tensor {name} has a size of 0, expected 1 or more")
     ggml_type = cursor.u32(f"the type of tensor {name}")
-    offset = cursor.u64(f"the offset of tensor {name}", len(cursor.view))
+    offset = cursor.u64(f"the offset of tensor {name}", cursor.size)
     if offset % alignment:
         raise CheckpointError(
             f"{cursor.path}: tensor {name} is at offset {offset:,}, expected a multiple of"

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
-from fireside.engine.checkpoints import Format, map_file, register
-from fireside.engine.checkpoints.types import Checkpoint, Tensor
+from fireside.engine.checkpoints import Format, register
+from fireside.engine.checkpoints.source import FileTensor, Source
+from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
@@ -180,9 +181,9 @@ def block_of(h: Header, name: str) -> str:
 
 def read(path: Path) -> Checkpoint:
     """Open a llama2.c file; CheckpointError unless its size is what the header describes."""
-    data = map_file(path)
-    h = parse_header(path, data[:HEADER].tobytes())
-    tensors: dict[str, Tensor] = {}
+    source = Source(path)
+    h = parse_header(path, source.read(0, min(HEADER, source.size)).tobytes())
+    tensors: dict[str, FileTensor] = {}
     offset = V0_HEADER if h.version == 0 else HEADER
     for name, shape in layout(h):
         block, count = block_of(h, name), _count(shape)
@@ -193,12 +194,12 @@ def read(path: Path) -> Checkpoint:
                 f" {h.group_size} (group_size)"
             )
         end = offset + blocks.nbytes(block_format, count)
-        tensors[name] = Tensor(name, shape, block, data[offset:end])  # checked below, as a whole
+        tensors[name] = FileTensor(name, shape, block, source, offset)  # checked below, as a whole
         offset = end
-    if offset != len(data):
-        what = "cut short" if len(data) < offset else "longer than it should be"
+    if offset != source.size:
+        what = "cut short" if source.size < offset else "longer than it should be"
         raise CheckpointError(
-            f"{path}: {len(data):,} bytes, expected {offset:,}: the file is {what}, or its header"
+            f"{path}: {source.size:,} bytes, expected {offset:,}: the file is {what}, or its header"
             " is damaged",
             "download or copy it again",
         )
@@ -221,7 +222,7 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, f"llama2.c v{h.version}", path.stem, config, tensors, None, metadata)
 
 
-def check_scales(path: Path, tensors: dict[str, Tensor]) -> None:
+def check_scales(path: Path, tensors: dict[str, FileTensor]) -> None:
     """CheckpointError unless the first scales of each quantised tensor can be scales.
 
     Early exports of version 2 put all scales at the end of the file, which its header does not
@@ -229,7 +230,10 @@ def check_scales(path: Path, tensors: dict[str, Tensor]) -> None:
     """
     for tensor in tensors.values():
         if tensor.block != "F32":
-            scales: NDArray[np.float32] = tensor.data[tensor.count :][:64].view("<f4")
+            first = tensor.source.read(
+                tensor.start + tensor.count, min(64, tensor.nbytes - tensor.count)
+            )
+            scales: NDArray[np.float32] = first.view("<f4")
             if not (np.isfinite(scales).all() and (scales >= 0).all() and (scales < 1e3).all()):
                 raise CheckpointError(
                     f"{path}: tensor {tensor.name} has no sound scales",

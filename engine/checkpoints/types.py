@@ -16,7 +16,7 @@ from fireside.engine.config import ModelConfig
 
 @dataclass(frozen=True)
 class Tensor:
-    """One weight as the file has it: raw bytes, usually a view into the memory map.
+    """One weight as the file has it: raw bytes (see source.FileTensor: read when asked for).
 
     `name` is GGUF's ("token_embd.weight", "blk.0.attn_q.weight", ...) whatever the file calls it.
     `shape` is NumPy's: a matrix is [rows out, columns in]. `block` names a block format.
@@ -31,6 +31,11 @@ class Tensor:
     def count(self) -> int:
         """Number of weights."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in the file; nothing is read for that."""
+        return blocks.nbytes(blocks.get(self.block), self.count)
 
     def to_float32(self) -> NDArray[np.float32]:
         """The weights, dequantised: a float32 array of `shape` (F32 data is not copied)."""
@@ -63,7 +68,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened model file: header parsed and checked, weights mapped but not read."""
+    """An opened model file: header parsed and checked, weights not read yet."""
 
     path: Path
     format: str  # for people: "llama2.c v1", "GGUF v3"
@@ -86,4 +91,4 @@ class Checkpoint:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors as the file has them."""
-        return sum(tensor.data.nbytes for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())

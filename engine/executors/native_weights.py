@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
 from fireside.engine.executors.native_library import load, memory, pointer
@@ -93,7 +95,7 @@ def pack(
     layout = plan_layout(plan, checkpoint, quant)
     nbytes = sum(-(-packed.nbytes // ALIGNMENT) * ALIGNMENT for packed in layout.values())
     weights = NativeWeights(layout, memory(nbytes, huge_pages=True), nbytes)
-    total = sum(checkpoint.tensors[name].data.nbytes for group in layout for name in group)
+    total = sum(checkpoint.tensors[name].nbytes for group in layout for name in group)
     done = 0
     if progress:
         progress(0, total)
@@ -103,9 +105,11 @@ def pack(
             tensor = checkpoint.tensors[name]
             _pack_tensor(tensor, packed, weights.address(packed), first, isa, threads)
             first += tensor.shape[0]
-            done += tensor.data.nbytes
+            done += tensor.nbytes
             if progress:
                 progress(done, total)
+    for source in {t.source for t in checkpoint.tensors.values() if isinstance(t, FileTensor)}:
+        source.check()
     return weights
 
 
@@ -124,23 +128,25 @@ def _pack_tensor(
         values = np.ascontiguousarray(tensor.to_float32())
         ffi.memmove(address, pointer(values, np.float32, (packed.cols,), "float[]"), values.nbytes)
         return
-    data, source = tensor.data, kinds.get(tensor.block)
+    source = kinds.get(tensor.block)
     if source is None or (tensor.block.startswith("Q") and packed.cols % BLOCK):
-        data = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
         source = lib.FS_FROM_F32
-    sizes = {
-        lib.FS_FROM_F32: tensor.count * 4,
-        lib.FS_FROM_F16: tensor.count * 2,
-        lib.FS_FROM_Q8_0: tensor.count // BLOCK * 34,
-        lib.FS_FROM_Q4_0: tensor.count // BLOCK * 18,
-    }
+        data = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
+        where = (pointer(data, np.uint8, (tensor.count * 4,), "uint8_t[]"), -1, 0)
+    elif isinstance(tensor, FileTensor):
+        where = (ffi.NULL, tensor.source.descriptor, tensor.start)
+    else:
+        where = (pointer(tensor.data, np.uint8, (tensor.nbytes,), "uint8_t[]"), -1, 0)
     status = lib.fs_pack(
         *(isa, threads, packed.kind, address, packed.rows, packed.cols),
-        *(first, tensor.shape[0], source),
-        pointer(data, np.uint8, (sizes[source],), "uint8_t[]"),
+        *(first, tensor.shape[0], source, *where),
     )
+    if status > 0 and isinstance(tensor, FileTensor):
+        raise tensor.source.unreadable(OSError(status, os.strerror(status)))
+    if status == lib.FS_PACK_SHORT and isinstance(tensor, FileTensor):
+        raise tensor.source.changed()
     if status:
-        raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape}")
+        raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape} ({status})")
 
 
 def unpack(weights: NativeWeights, packed: Packed, first: int, count: int) -> Any:

@@ -122,7 +122,7 @@ class NumpyExecutor:
         self._abort = threading.Event()
         self._matrices: dict[str, Matrix] = {}
         names = dict.fromkeys(name for group in plan.weights for name in group)
-        total = sum(checkpoint.tensors[name].data.nbytes for name in names)
+        total = sum(checkpoint.tensors[name].nbytes for name in names)
         done = 0
         for name in names:
             tensor = checkpoint.tensors[name]
@@ -131,7 +131,7 @@ class NumpyExecutor:
                 if len(tensor.shape) == 2
                 else Matrix(tensor.to_float32(), False)
             )
-            done += tensor.data.nbytes
+            done += tensor.nbytes
             if progress:
                 progress(done, total)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fireside.engine.checkpoints import gguf, gguf_header, map_file, read_head
+from fireside.engine.checkpoints import gguf, gguf_header, read_file, read_head
+from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import sentencepiece_model
@@ -45,7 +46,7 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
 
 def read_gguf(path: Path) -> Vocabulary:
     """The vocabulary in a GGUF file, with weights or without."""
-    header = gguf_header.parse(path, map_file(path))
+    header = gguf_header.read_header(Source(path))
     vocabulary = gguf.read_vocabulary(path, header.metadata)
     if vocabulary is None:
         raise CheckpointError(f"{path}: holds no tokenizer", HINT)
@@ -62,7 +63,7 @@ def read_tokenizer_bin(path: Path, head: bytes) -> Vocabulary:
     longest = int.from_bytes(head[:4], "little")
     if not 0 < longest <= MAX_PIECE or len(head) < 12:
         raise CheckpointError(f"{path}: not a tokenizer file of a known kind", HINT)
-    raw, scores = parse_tokenizer_bin(path, map_file(path, MAX_FILE).tobytes(), longest)
+    raw, scores = parse_tokenizer_bin(path, read_file(path, MAX_FILE), longest)
     if len(raw) < 3:
         raise CheckpointError(f"{path}: {len(raw)} pieces, expected at least <unk>, <s> and </s>")
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fireside.engine.checkpoints import map_file
+from fireside.engine.checkpoints import read_file
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
@@ -90,7 +90,7 @@ def read(path: Path, limit: int) -> Vocabulary:
 
     UnsupportedError for models of other kinds.
     """
-    data = map_file(path, limit).tobytes()
+    data = read_file(path, limit)
     pieces: list[str] = []
     scores: list[float] = []
     types: list[int] = []

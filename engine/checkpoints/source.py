@@ -1,0 +1,87 @@
+"""A model file that is open: read where it is needed, never mapped.
+
+Of a mapped file that somebody cuts short, the next look at a page ends the program with SIGBUS, and
+every page looked at counts as the program's memory. Reading has neither trouble.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine import blocks
+from fireside.engine.checkpoints.types import Tensor
+from fireside.engine.errors import CheckpointError
+
+CHANGED_HINT = "leave it alone while it is loaded, and try again"
+
+
+class Source:
+    """An open file of `size` bytes; it is closed when nobody refers to it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be opened: {error}") from None
+        weakref.finalize(self, os.close, self.descriptor)
+        self._state = self._look()
+        self.size = self._state[0]
+
+    def read(self, start: int, size: int) -> NDArray[np.uint8]:
+        """`size` bytes from `start` on, read-only; CheckpointError where they are not there."""
+        data = np.empty(size, np.uint8)
+        view, done = memoryview(data), 0
+        while done < size:
+            try:
+                got = os.preadv(self.descriptor, [view[done:]], start + done)
+            except OSError as error:
+                raise self.unreadable(error) from None
+            if not got:
+                raise self.changed()
+            done += got
+        data.flags.writeable = False
+        return data
+
+    def check(self) -> None:
+        """CheckpointError where the file was written to since it was opened."""
+        if self._look() != self._state:
+            raise self.changed()
+
+    def changed(self) -> CheckpointError:
+        """What to raise where the file is not what it was."""
+        return CheckpointError(f"{self.path}: the file changed while it was read", CHANGED_HINT)
+
+    def unreadable(self, error: OSError) -> CheckpointError:
+        """What to raise where the disk does not give the bytes."""
+        return CheckpointError(f"{self.path}: cannot be read: {error.strerror or error}")
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self.descriptor)
+        return status.st_size, status.st_mtime_ns
+
+
+class FileTensor(Tensor):
+    """A tensor that stays in its file: `data` reads it, anew each time."""
+
+    source: Source
+    start: int
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], block: str, source: Source, start: int
+    ) -> None:
+        # the base is frozen, and its `data` is the property below
+        fields: dict[str, Any] = {"name": name, "shape": shape, "block": block}
+        for key, value in {**fields, "source": source, "start": start}.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def data(self) -> blocks.Bytes:
+        """Its bytes as the file has them; CheckpointError where they cannot be read."""
+        return self.source.read(self.start, self.nbytes)
