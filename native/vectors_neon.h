@@ -147,6 +147,7 @@ FS_INLINE w64 w_high(w64 w)
 {
     return (w64){high_nibbles(w.a), high_nibbles(w.b), high_nibbles(w.c), high_nibbles(w.d)};
 }
+#define turn_eights(rows, stride, words, y) 0 /* one by one, see kernels_body.h */
 #define v_prefetch(p) __builtin_prefetch(p)
 
 /* Q8: all dots here are signed, so a weight stored as w + 128 becomes w: its top bit is flipped. */

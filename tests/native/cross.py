@@ -66,7 +66,7 @@ def packing(tensor: Tensor, kind: str) -> Case:
     packed = np.zeros(lib.fs_packed_nbytes(to, rows, cols), np.uint8)
     data = np.ascontiguousarray(tensor.data).view(np.uint8).reshape(-1)
     args = (choose_isa()[1], 1, to, ffi.from_buffer(packed), rows, cols, 0, rows, source)
-    assert lib.fs_pack(*args, ffi.from_buffer(data)) == 0
+    assert lib.fs_pack(*args, ffi.from_buffer(data), -1, 0) == 0
     asked = numbers(0, to, source, rows, cols, data.nbytes) + data.tobytes()
     return Case(f"{tensor.block} {rows}x{cols} as {kind}", asked, packed.tobytes())
 

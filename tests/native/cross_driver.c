@@ -51,7 +51,8 @@ static void pack(int32_t isa, int32_t threads)
     int64_t nbytes = fs_packed_nbytes((int32_t)kind, rows, cols);
     packed = fs_memory_new(nbytes, 1);
     if (!packed) fail("no memory");
-    if (fs_pack(isa, threads, (int32_t)kind, packed, rows, cols, 0, rows, (int32_t)from, source))
+    if (fs_pack(isa, threads, (int32_t)kind, packed, rows, cols, 0, rows, (int32_t)from, source,
+                -1, 0))
         fail("cannot pack");
     put(packed, (size_t)nbytes);
     fs_memory_free(packed, nbytes);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gguf
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.config import ModelConfig
+from fireside.engine.errors import CheckpointError
 from fireside.engine.executors import Quant
-from fireside.engine.executors.native_library import choose_isa
-from fireside.engine.executors.native_weights import Packed, pack, packed_kind, unpack
+from fireside.engine.executors.native_library import choose_isa, load
+from fireside.engine.executors.native_weights import NativeWeights, pack, packed_kind, unpack
 from fireside.engine.plan import MatMul, Plan, PlanBuilder
 from tests.models import random_tensor
 from tests.native.steps import Floats
@@ -22,8 +25,10 @@ from tests.native.steps import Floats
 TYPES = {"Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
 
 
-def packed_rows(tensors: list[Tensor], quant: Quant, isa: str, threads: int = 1) -> Floats:
-    """The rows of a stacked matrix after packing, as floats."""
+def packed_weights(
+    tensors: list[Tensor], quant: Quant, isa: str, threads: int = 1
+) -> NativeWeights:
+    """A stacked matrix after packing."""
     cols = tensors[0].shape[1]
     rows = sum(tensor.shape[0] for tensor in tensors)
     names = tuple(tensor.name for tensor in tensors)
@@ -34,9 +39,14 @@ def packed_rows(tensors: list[Tensor], quant: Quant, isa: str, threads: int = 1)
     config = ModelConfig("llama", cols, 1, 1, 1, 1, rows, 16, 16)
     by_name = {tensor.name: tensor for tensor in tensors}
     checkpoint = Checkpoint(Path("test"), "test", "test", config, by_name, None)
-    weights = pack(plan, checkpoint, quant, choose_isa(isa)[1], threads, None)
-    packed: Packed = weights.groups[names]
-    result: Floats = unpack(weights, packed, 0, rows)
+    return pack(plan, checkpoint, quant, choose_isa(isa)[1], threads, None)
+
+
+def packed_rows(tensors: list[Tensor], quant: Quant, isa: str, threads: int = 1) -> Floats:
+    """The rows of a stacked matrix after packing, as floats."""
+    weights = packed_weights(tensors, quant, isa, threads)
+    (packed,) = weights.groups.values()
+    result: Floats = unpack(weights, packed, 0, packed.rows)
     return result
 
 
@@ -117,3 +127,54 @@ def test_values_that_are_not_finite_do_no_harm(isa: str) -> None:
     weights[0, 3], weights[1, 40], weights[2] = np.nan, np.inf, 1e-42
     for quant in ("q8", "q4"):
         assert packed_rows([random_tensor("w", weights)], quant, isa).shape == weights.shape
+
+
+def raw(tensors: list[Tensor], quant: Quant, isa: str, threads: int) -> bytes:
+    """All bytes of what packing makes."""
+    weights = packed_weights(tensors, quant, isa, threads)
+    ffi, _, _ = load()
+    return bytes(ffi.buffer(weights.data, weights.nbytes))
+
+
+@pytest.mark.parametrize("quant", ["none", "q8", "q4"])
+@pytest.mark.parametrize("block", ["F32", "F16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("cols", [1, 32, 50, 352])
+def test_from_a_file_as_from_memory(
+    tmp_path: Path, isa: str, cols: int, block: str, quant: Quant
+) -> None:
+    """Stacked tensors whose rows begin and end within panels; pieces smaller than a tensor."""
+    parts = [
+        random_tensor(f"w{i}", normal(i, rows, cols), block)
+        for i, rows in enumerate((5, 700, 1, 16, 31))
+    ]
+    if any(part.block != block for part in parts):
+        return  # rows that are no whole blocks
+    path = tmp_path / "weights"
+    path.write_bytes(b"head" + b"".join(part.data.tobytes() for part in parts))
+    source, start, in_file = Source(path), 4, []
+    for part in parts:
+        in_file.append(FileTensor(part.name, part.shape, part.block, source, start))
+        start += part.nbytes
+    expected = raw(parts, quant, "reference", 1)
+    assert raw(parts, quant, isa, 2) == expected
+    assert raw(list(in_file), quant, isa, 3) == expected
+
+
+def test_a_file_that_ends_too_early(tmp_path: Path) -> None:
+    part = random_tensor("w", normal(1, 300, 64))
+    path = tmp_path / "weights"
+    path.write_bytes(part.data.tobytes())
+    tensor = FileTensor("w", part.shape, "F32", Source(path), 0)
+    os.truncate(path, part.nbytes - 1)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        packed_weights([tensor], "q8", choose_isa()[0], 2)
+
+
+def test_a_file_that_is_written_to_meanwhile(tmp_path: Path) -> None:
+    part = random_tensor("w", normal(1, 300, 64))
+    path = tmp_path / "weights"
+    path.write_bytes(part.data.tobytes())
+    tensor = FileTensor("w", part.shape, "F32", Source(path), 0)
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        packed_weights([tensor], "q8", choose_isa()[0], 2)
