@@ -408,27 +408,20 @@ FS_INLINE void fs_block_scales(const float *d, float *inverse, uint16_t *scales)
 static void fs_quantise_q8_0(const float *x, uint8_t *groups, uint16_t *scales)
 {
     _Alignas(64) float d[FS_LANES], inverse[FS_LANES];
-    _Alignas(64) uint32_t words[FS_LANES];
     v16 amax = v_abs(v_load(x));
     for (int c = 1; c < FS_BLOCK; c++) amax = v_max(amax, v_abs(v_load(x + c * FS_LANES)));
     v_store(d, v_div(amax, v_set(127.0f)));
     fs_block_scales(d, inverse, scales);
-    for (int g = 0; g < FS_BLOCK / 4; g++, x += 4 * FS_LANES, groups += sizeof words) {
-        for (int lane = 0; lane < FS_LANES; lane++) {
-            uint32_t word = 0;
-            for (int j = 0; j < 4; j++) {
-                float value = x[j * FS_LANES + lane] * inverse[lane];
-                value = value < 127.0f ? value : 127.0f;
-                value = value > -127.0f ? value : -127.0f;
-                int32_t whole = (int32_t)value;
-                float rest = value - (float)whole;
-                whole += 128 + (rest >= 0.5f) - (rest <= -0.5f);
-                word |= (uint32_t)whole << 8 * j;
-            }
-            words[lane] = word;
+    const v16 factor = v_load(inverse), most = v_set(127.0f), least = v_set(-127.0f);
+    for (int g = 0; g < FS_BLOCK / 4; g++) {
+        i16x word;
+        FS_UNROLL for (int j = 0; j < 4; j++, x += FS_LANES) {
+            v16 value = v_max(v_min(v_mul(v_load(x), factor), most), least);
+            word = j ? i_join(word, v_round(value), 8 * j) : i_low(v_round(value));
         }
-        memcpy(groups, words, sizeof words);
+        i_store(groups + g * 64, word);
     }
+    for (int i = 0; i < 512; i++) groups[i] ^= 128; /* q + 128 */
 }
 
 /* the element of a row's block that is largest in magnitude, the first of equals; `high` and `low`
@@ -446,7 +439,6 @@ FS_INLINE float fs_largest(const float *x, int lane, float high, float low)
 static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
 {
     _Alignas(64) float d[FS_LANES], inverse[FS_LANES], high[FS_LANES], low[FS_LANES];
-    _Alignas(64) uint32_t words[FS_LANES];
     v16 most = v_load(x), least = most;
     for (int c = 1; c < FS_BLOCK; c++) {
         most = v_max(most, v_load(x + c * FS_LANES));
@@ -457,21 +449,18 @@ static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
     for (int lane = 0; lane < FS_LANES; lane++)
         d[lane] = fs_largest(x, lane, high[lane], low[lane]) / -8.0f;
     fs_block_scales(d, inverse, scales);
-    for (int g = 0; g < FS_BLOCK / 8; g++, x += 4 * FS_LANES, groups += sizeof words) {
-        for (int lane = 0; lane < FS_LANES; lane++) {
-            uint32_t word = 0;
-            for (int j = 0; j < 4; j++) {
-                float a = x[j * FS_LANES + lane] * inverse[lane] + 8.5f;
-                float b = x[(16 + j) * FS_LANES + lane] * inverse[lane] + 8.5f;
-                a = a < 15.0f ? a : 15.0f;
-                b = b < 15.0f ? b : 15.0f;
-                a = a > 0.0f ? a : 0.0f; /* only values that are not finite come here */
-                b = b > 0.0f ? b : 0.0f;
-                word |= (uint32_t)((int32_t)a | (int32_t)b << 4) << 8 * j;
-            }
-            words[lane] = word;
+    const v16 factor = v_load(inverse), half = v_set(8.5f), top = v_set(15.0f), zero = v_set(0.0f);
+    for (int g = 0; g < FS_BLOCK / 8; g++) {
+        i16x word;
+        FS_UNROLL for (int j = 0; j < 4; j++, x += FS_LANES) {
+            v16 a = v_add(v_mul(v_load(x), factor), half);
+            v16 b = v_add(v_mul(v_load(x + 16 * FS_LANES), factor), half);
+            a = v_max(v_min(a, top), zero); /* below zero: only what is not finite */
+            b = v_max(v_min(b, top), zero);
+            word = j ? i_join(word, v_trunc(a), 8 * j) : v_trunc(a);
+            word = i_join(word, v_trunc(b), 8 * j + 4);
         }
-        memcpy(groups, words, sizeof words);
+        i_store(groups + g * 64, word);
     }
 }
 

@@ -85,6 +85,31 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 a)
     return sum;
 }
 FS_INLINE v16 v_from_int(i16x a) { LANEWISE((float)a.i[lane]); }
+/* to the nearest whole number, halves away from zero; |a| <= 127 */
+FS_INLINE i16x v_round(v16 a)
+{
+    i16x y;
+    EACH y.i[lane] = (int32_t)roundf(a.f[lane]);
+    return y;
+}
+FS_INLINE i16x v_trunc(v16 a)
+{
+    i16x y;
+    EACH y.i[lane] = (int32_t)a.f[lane];
+    return y;
+}
+/* the low byte of each; a with that of b put at bit `shift` */
+FS_INLINE i16x i_low(i16x a)
+{
+    EACH a.i[lane] &= 255;
+    return a;
+}
+FS_INLINE i16x i_join(i16x a, i16x b, int shift)
+{
+    EACH a.i[lane] = (int32_t)((uint32_t)a.i[lane] | ((uint32_t)b.i[lane] & 255) << shift);
+    return a;
+}
+FS_INLINE void i_store(void *p, i16x a) { memcpy(p, a.i, sizeof a.i); }
 
 /* integer dots: 16 rows of 4 weights with the same 4 activations */
 FS_INLINE x4 x4_load(const int8_t *p)

@@ -103,6 +103,34 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 x)
     __m128i sums = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
     return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
+/* the largest float below a half: with it sums round as roundf does */
+FS_INLINE __m256i v_round_half(__m256 x)
+{
+    __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f));
+    __m256 half = _mm256_or_ps(sign, _mm256_set1_ps(0.49999997f));
+    return _mm256_cvttps_epi32(_mm256_add_ps(x, half));
+}
+FS_INLINE i16x v_round(v16 x) { return (i16x){v_round_half(x.a), v_round_half(x.b)}; }
+FS_INLINE i16x v_trunc(v16 x)
+{
+    return (i16x){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)};
+}
+FS_INLINE i16x i_low(i16x x)
+{
+    const __m256i mask = _mm256_set1_epi32(255);
+    return (i16x){_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};
+}
+FS_INLINE i16x i_join(i16x x, i16x y, int shift)
+{
+    y = i_low(y);
+    return (i16x){_mm256_or_si256(x.a, _mm256_slli_epi32(y.a, shift)),
+                  _mm256_or_si256(x.b, _mm256_slli_epi32(y.b, shift))};
+}
+FS_INLINE void i_store(void *p, i16x x)
+{
+    _mm256_storeu_si256((__m256i *)p, x.a);
+    _mm256_storeu_si256((__m256i *)p + 1, x.b);
+}
 FS_INLINE v16 v_from_int(i16x x)
 {
     return PAIR(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b));

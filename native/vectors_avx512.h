@@ -52,6 +52,20 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 x)
     __m128i sums = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
     return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
+/* the largest float below a half: with it sums round as roundf does */
+FS_INLINE i16x v_round(v16 x)
+{
+    __m512 sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f));
+    __m512 half = _mm512_or_ps(sign, _mm512_set1_ps(0.49999997f));
+    return _mm512_cvttps_epi32(_mm512_add_ps(x, half));
+}
+FS_INLINE i16x v_trunc(v16 x) { return _mm512_cvttps_epi32(x); }
+FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
+FS_INLINE i16x i_join(i16x x, i16x y, int shift)
+{
+    return _mm512_or_si512(x, _mm512_slli_epi32(i_low(y), (unsigned)shift));
+}
+FS_INLINE void i_store(void *p, i16x x) { _mm512_storeu_si512(p, x); }
 FS_INLINE v16 v_from_int(i16x x) { return _mm512_cvtepi32_ps(x); }
 FS_INLINE x4 x4_load(const int8_t *p)
 {

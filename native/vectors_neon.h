@@ -147,6 +147,35 @@ FS_INLINE w64 w_high(w64 w)
 {
     return (w64){high_nibbles(w.a), high_nibbles(w.b), high_nibbles(w.c), high_nibbles(w.d)};
 }
+FS_INLINE i16x v_round(v16 x) /* halves away from zero */
+{
+    return (i16x){vcvtaq_s32_f32(x.a), vcvtaq_s32_f32(x.b), vcvtaq_s32_f32(x.c),
+                  vcvtaq_s32_f32(x.d)};
+}
+FS_INLINE i16x v_trunc(v16 x)
+{
+    return (i16x){vcvtq_s32_f32(x.a), vcvtq_s32_f32(x.b), vcvtq_s32_f32(x.c), vcvtq_s32_f32(x.d)};
+}
+FS_INLINE int32x4_t i_low_four(int32x4_t x) { return vandq_s32(x, vdupq_n_s32(255)); }
+FS_INLINE i16x i_low(i16x x)
+{
+    return (i16x){i_low_four(x.a), i_low_four(x.b), i_low_four(x.c), i_low_four(x.d)};
+}
+FS_INLINE i16x i_join(i16x x, i16x y, int shift)
+{
+    const int32x4_t by = vdupq_n_s32(shift);
+    y = i_low(y);
+    return (i16x){vorrq_s32(x.a, vshlq_s32(y.a, by)), vorrq_s32(x.b, vshlq_s32(y.b, by)),
+                  vorrq_s32(x.c, vshlq_s32(y.c, by)), vorrq_s32(x.d, vshlq_s32(y.d, by))};
+}
+FS_INLINE void i_store(void *p, i16x x)
+{
+    int32_t *out = (int32_t *)p;
+    vst1q_s32(out, x.a);
+    vst1q_s32(out + 4, x.b);
+    vst1q_s32(out + 8, x.c);
+    vst1q_s32(out + 12, x.d);
+}
 #define turn_eights(rows, stride, words, y) 0 /* one by one, see kernels_body.h */
 #define v_prefetch(p) __builtin_prefetch(p)
 

@@ -37,7 +37,7 @@ class Source:
     def read(self, start: int, size: int) -> NDArray[np.uint8]:
         """`size` bytes from `start` on, read-only; CheckpointError where they are not there."""
         data = np.empty(size, np.uint8)
-        view, done = memoryview(data), 0
+        view, done = memoryview(data.data), 0
         while done < size:
             try:
                 got = os.preadv(self.descriptor, [view[done:]], start + done)
