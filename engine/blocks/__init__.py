@@ -83,4 +83,12 @@ def nbytes(block_format: BlockFormat, count: int) -> int:
     return blocks * block_format.block_bytes
 
 
-from fireside.engine.blocks import floats, q4_0, q8_0, q8_group  # noqa: E402, F401  (fill the registry)
+from fireside.engine.blocks import (  # noqa: E402, F401  (fill the registry)
+    floats,
+    k_quants,
+    q4_0,
+    q5_0,
+    q8_0,
+    q8_group,
+    tables,
+)

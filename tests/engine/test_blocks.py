@@ -11,9 +11,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
+from fireside.engine.blocks.ggml import GgmlFormat
 from fireside.engine.errors import UnsupportedError
 
-QUANTISED = ("Q8_0", "Q4_0")
+QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")  # gguf-py can write these
+K_QUANTS = {"Q4_K": 0.075, "Q5_K": 0.038, "Q6_K": 0.019}  # relative error on a normal distribution
+READ_ONLY = ("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4")
+RECORDS = (*QUANTISED, *K_QUANTS, *READ_ONLY)
+WRITABLE = ("F32", "F16", "BF16", *QUANTISED, *K_QUANTS)
 BLOCKS_OF_32 = arrays(
     np.float32,
     st.integers(1, 6).map(lambda n: (n, 32)),
@@ -45,15 +50,53 @@ def test_quantise_is_gguf_pys_on_anything(name: str, weights: NDArray[np.float32
     assert np.array_equal(blocks.get(name).quantise(weights), expected.reshape(-1))
 
 
-@pytest.mark.parametrize("name", QUANTISED)
+@pytest.mark.parametrize("name", RECORDS)
 def test_dequantise_is_gguf_pys_value_for_value(name: str) -> None:
     block_format = blocks.get(name)
+    assert isinstance(block_format, GgmlFormat)
     raw = np.random.default_rng(6).integers(0, 256, (999, block_format.block_bytes), np.uint8)
-    raw[:, 1] &= 0x7B  # the scale's exponent: no infinity
-    expected = quants.dequantize(raw, GGMLQuantizationType[name]).reshape(-1)
+    records = raw.reshape(-1).view(block_format.record)
+    for field in {"d", "dmin", "m"} & set(block_format.record.names or ()):
+        records[field] = np.random.default_rng(7).standard_normal(999)  # no infinities, no NaN
+    with np.errstate(all="ignore"):
+        expected = quants.dequantize(raw, GGMLQuantizationType[name]).reshape(-1)
     actual = block_format.dequantise(raw.reshape(-1), expected.size)
     assert actual.dtype == np.float32
     assert np.array_equal(actual, expected)
+
+
+@given(weights=BLOCKS_OF_32)
+def test_brain_floats_are_gguf_pys(weights: NDArray[np.float32]) -> None:
+    weights.reshape(-1)[:3] = np.inf, -np.inf, np.nan
+    brain = blocks.get("BF16")
+    data = brain.quantise(weights)
+    assert np.array_equal(data, quants.quantize(weights, GGMLQuantizationType.BF16).reshape(-1))
+    expected = quants.dequantize(data, GGMLQuantizationType.BF16)
+    assert np.array_equal(brain.dequantise(data, weights.size), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize(("name", "bound"), K_QUANTS.items())
+def test_k_quants_are_close_to_the_weights(name: str, bound: float) -> None:
+    rng = np.random.default_rng(10)
+    weights = (rng.standard_normal((64, 512)) * rng.lognormal(0, 2, (64, 1))).astype(np.float32)
+    block_format = blocks.get(name)
+    back = block_format.dequantise(block_format.quantise(weights), weights.size)
+    off = np.sqrt(((back.reshape(weights.shape) - weights) ** 2).mean(1))
+    assert (off / weights.std(1) < bound * 1.1).all()
+
+
+@pytest.mark.parametrize("name", K_QUANTS)
+def test_k_quants_of_what_they_can_hold_are_exact(name: str) -> None:
+    block_format = blocks.get(name)
+    for weights in (np.zeros(512), np.full(512, -1.0), np.tile([0.0, 1.0], 256)):
+        back = block_format.dequantise(block_format.quantise(weights.astype(np.float32)), 512)
+        np.testing.assert_allclose(back, weights, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_formats_that_are_only_read_say_so(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"stored as {name}"):
+        blocks.get(name).quantise(np.ones(256, np.float32))
 
 
 @pytest.mark.parametrize("name", QUANTISED)
@@ -117,15 +160,15 @@ def test_any_bytes_are_some_weights_without_a_warning(name: str) -> None:
 
 
 def test_quantise_leaves_its_argument_alone() -> None:
-    weights = random_weights()
+    weights = random_weights(256)
     before = weights.copy()
-    for name in (*blocks.names(), "Q8_GROUP32"):
-        blocks.get(name).quantise(weights)
+    for name in (*WRITABLE, "Q8_GROUP32"):
+        blocks.get(name).quantise(weights[:, :64])
     assert np.array_equal(weights, before)
 
 
 def test_registry() -> None:
-    assert set(blocks.names()) == {"F32", "F16", "Q8_0", "Q4_0"}
+    assert set(blocks.names()) == {*WRITABLE, *READ_ONLY}
     for name in blocks.names():
         block_format = blocks.get(name)
         assert blocks.by_ggml_type(block_format.ggml_type) is block_format

@@ -383,7 +383,7 @@ TENSOR_FAULTS = {
         [tensor("t", (16,), 0, 0), tensor("u", (8,), 0, 32)],
         "tensors t and u overlap",
     ),
-    "Q4_K": ([tensor("t", (256,), 12, 0)], "tensor t is of type Q4_K"),
+    "IQ2_S": ([tensor("t", (256,), 22, 0)], "tensor t is of type IQ2_S"),
     "removed": ([tensor("t", (256,), 4, 0)], "tensor t is of type number 4"),
     "unknown": ([tensor("t", (256,), 0xFFFFFFFF, 0)], "tensor t is of type number 4294967295"),
     "part of a block": ([tensor("t", (48, 2), 8, 0)], "t has rows of 48"),
