@@ -5,8 +5,9 @@ happened since the last call, joined: the text of many tokens is one update. Not
 of a screen. A failure is an update, never a dead thread.
 
 A model is read by a second thread that lives only so long, so that the one in use can go on
-writing; for that time both are in memory. It takes over between two generations. A model that
-cannot be loaded leaves the old one where it was.
+writing; for that time both are in memory. It takes over between two generations. Where there is no
+room for both, the one in use is let go first, also between two generations. A model that cannot be
+loaded leaves the old one where it was, or has it loaded again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from fireside.app import memory
 from fireside.app.updates import (
     Buffer,
     Conversation,
@@ -47,6 +50,7 @@ from fireside.engine import (
     chat,
     load,
 )
+from fireside.engine.model import Need
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,7 @@ class Inference:
         self._session: Session | None = None
         self._memory: _Memory | None = None
         self._info: ModelInfo | None = None
+        self._let_go: ModelSpec | None = None  # the model in use before, which had to make room
         self._interval = 0.0
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
@@ -143,21 +148,26 @@ class Inference:
         """Read another model in the background; it takes over when it is there."""
         with self._state:
             self._jobs += 1
-            job = self._load_job = self._jobs
-            if self._ready is not None:  # it came, but was not taken into use yet
-                self._buffer.push(LoadCancelled(self._ready[0], self._ready[1]))
-                self._ready = None
-            before = self._loading
-            self._loading = threading.Thread(
-                target=self._load, args=(job, spec, before), name=f"load-{job}", daemon=True
-            )
-            self._loading.start()
-        return job
+            self._begin(self._jobs, spec)
+            return self._jobs
+
+    def _begin(self, job: int, spec: ModelSpec) -> None:
+        """Start a loading thread; `_state` is held."""
+        self._load_job = job
+        if self._ready is not None:  # it came, but was not taken into use yet
+            self._buffer.push(LoadCancelled(self._ready[0], self._ready[1]))
+            self._ready = None
+        self._loading = threading.Thread(
+            target=self._load, args=(job, spec, self._loading), name=f"load-{job}", daemon=True
+        )
+        self._loading.start()
+        self._state.notify_all()
 
     def cancel_load(self) -> None:
         """Give up the load that is under way."""
         with self._state:
             self._load_job = 0
+            self._state.notify_all()
 
     def generate(self, request: Request) -> int:
         """Continue a text, as soon as there is a model and the generations before have ended."""
@@ -213,6 +223,7 @@ class Inference:
                 threads=spec.threads,
                 tokenizer=spec.tokenizer,
                 progress=progress,
+                admit=lambda need: self._make_room(job, spec, need),
             )
             with self._state:
                 if self._load_job != job:
@@ -220,15 +231,39 @@ class Inference:
                 self._ready = (job, spec, model, time.perf_counter() - started)
                 self._state.notify_all()
         except _Cancelled:
-            self._buffer.push(LoadCancelled(job, spec))
+            self._not_loaded(LoadCancelled(job, spec))
         except Exception as error:
-            self._load_failed(job, spec, error)
+            self._not_loaded(LoadFailed(job, spec, describe(error)))
 
-    def _load_failed(self, job: int, spec: ModelSpec, error: Exception) -> None:
-        self._buffer.push(LoadFailed(job, spec, describe(error)))
+    def _make_room(self, job: int, spec: ModelSpec, need: Need) -> None:
+        """Let go of the model in use where both do not fit; raises where not even one does."""
+        size, free = memory.needed(need, spec.context), memory.available()
         with self._state:
-            if self._load_job == job:
+            info = self._info
+            if free is None or size <= free or info is None:
+                memory.require(spec.name, size, free)
+                return
+            memory.require(spec.name, size, free + info.nbytes)
+            self._state.wait_for(lambda: not self._running or self._load_job != job)
+            if self._load_job != job:
+                raise _Cancelled
+            self._let_go = info.spec
+            self._session = self._memory = self._info = None
+
+    def _not_loaded(self, update: LoadFailed | LoadCancelled) -> None:
+        """Tell of it; begin to load again the model that was let go for it."""
+        with self._state:
+            newer = self._load_job not in (0, update.job)
+            if not newer:
                 self._load_job = 0
+                if self._let_go == update.spec:
+                    self._let_go = None  # it does not come back either
+                elif self._let_go is not None and not self._closing:
+                    self._jobs += 1
+                    update = replace(update, back=self._jobs)
+            self._buffer.push(update)
+            if update.back and self._let_go is not None:
+                self._begin(update.back, self._let_go)
             self._state.notify_all()
 
     # -- the inference thread -------------------------------------------------------------------
@@ -256,7 +291,8 @@ class Inference:
         if not self._requests:
             return False
         # without a model a request waits for the one that is being loaded, unless it is aborted
-        waiting = self._session is None and self._load_job != 0
+        coming = self._load_job != 0 or self._let_go is not None
+        waiting = self._session is None and coming
         return not waiting or self._requests[0][0] in self._aborted
 
     def _install(self, job: int, spec: ModelSpec, model: Model, seconds: float) -> None:
@@ -266,10 +302,11 @@ class Inference:
             context = min(spec.context, trained) if spec.context else trained
             session = model.session(context, spec.speculation)
         except Exception as error:
-            self._load_failed(job, spec, error)
+            self._not_loaded(LoadFailed(job, spec, describe(error)))
             return
         with self._state:
             self._session, self._memory = session, _Memory(model)
+            self._let_go = None
             if self._load_job == job:
                 self._load_job = 0
         self._info = ModelInfo(
@@ -304,6 +341,7 @@ class Inference:
         with self._state:
             self._running = 0
             self._aborted.discard(job)
+            self._state.notify_all()
         self._buffer.push(ending)
 
     def _renew_session(self, session: Session) -> None:
@@ -313,12 +351,12 @@ class Inference:
         except Exception as error:
             log.error("no new session: %s", describe(error))
 
-    def _generate(self, job: int, request: Request, session: Session, memory: _Memory) -> Done:
+    def _generate(self, job: int, request: Request, session: Session, known: _Memory) -> Done:
         prompt, stop = request.prompt, request.stop
         if isinstance(prompt, Conversation):
             template = chat.guess(session.model.checkpoint.metadata)
             prompt, stop = template.render(prompt.messages), (*template.stops, *stop)
-        ids = memory.ids(prompt) if isinstance(prompt, str) else list(prompt)
+        ids = known.ids(prompt) if isinstance(prompt, str) else list(prompt)
         events = session.generate(
             ids,
             request.sampling,
@@ -348,7 +386,7 @@ class Inference:
                 self._buffer.push(Slid(job, event.kept, event.dropped))
             else:
                 finished = event
-        return self._finish(job, prompt, ids, written, finished, memory)
+        return self._finish(job, prompt, ids, written, finished, known)
 
     def _finish(
         self,
@@ -357,7 +395,7 @@ class Inference:
         ids: list[int],
         written: list[str],
         finished: Finished,
-        memory: _Memory,
+        known: _Memory,
     ) -> Done:
         """Hand out the text that was held back, and remember the ids of the whole."""
         statistics = finished.statistics
@@ -369,7 +407,7 @@ class Inference:
                 TextUpdate(job, tail, tokens, statistics.decode_s, statistics.context_used)
             )
         if isinstance(prompt, str) and finished.reason != "stop" and tail == finished.text:
-            memory.remember("".join([prompt, *written, tail]), [*ids, *finished.ids])
+            known.remember("".join([prompt, *written, tail]), [*ids, *finished.ids])
         return Done(job, finished.reason, finished.seed, statistics, self._info)
 
 

@@ -102,19 +102,24 @@ class Loaded:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """It could not be loaded; what was in use still is. message: one line, for a person."""
+    """It could not be loaded. message: one line, for a person.
+
+    The model in use before still is, unless it had to make room: then job `back` loads it again.
+    """
 
     job: int
     spec: ModelSpec
     message: str
+    back: int = 0
 
 
 @dataclass(frozen=True)
 class LoadCancelled:
-    """It was given up for a newer one, or because somebody asked."""
+    """It was given up for a newer one, or because somebody asked. back: as in LoadFailed."""
 
     job: int
     spec: ModelSpec
+    back: int = 0
 
 
 @dataclass(frozen=True)

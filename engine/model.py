@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fireside.engine import architectures, executors
@@ -15,6 +17,15 @@ from fireside.engine.speculation import Speculation
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
 
 MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that a model will take, in bytes, known before any of it is."""
+
+    weights: int  # as laid out
+    cache_per_token: int
+    context: int  # tokens it was trained for: as many as a session has unless told otherwise
 
 
 class Model:
@@ -63,13 +74,15 @@ def load(
     threads: int = 0,
     tokenizer: str | Path | None = None,
     progress: Progress | None = None,
+    admit: Callable[[Need], None] | None = None,
 ) -> Model:
     """Open the model file at `path` and lay its weights out for the chosen kernels.
 
     quant: "none" = as the file has them, "q8" or "q4" = quantised now. kernels: "auto", "native"
     or "numpy". threads: 0 = as many as there are cores to use. tokenizer: a file for checkpoints
     that carry none (a `tokenizer.bin` or `tokenizer.model` beside the model is found by itself).
-    progress(done, total) counts bytes; what it raises ends the loading. Raises CheckpointError,
+    progress(done, total) counts bytes; what it raises ends the loading.
+    admit(need) is called before memory is taken, and may raise to refuse. Raises CheckpointError,
     UnsupportedError, KernelsError.
     """
     if quant not in executors.QUANTS:
@@ -81,6 +94,10 @@ def load(
     architecture = architectures.get(checkpoint.config.architecture)
     vocabulary = find_vocabulary(checkpoint, tokenizer)
     plan = architecture.plan(checkpoint.config, checkpoint.tied)
+    if admit:
+        c = checkpoint.config
+        weights = kind.weights_nbytes(plan, checkpoint, quant)
+        admit(Need(weights, 4 * 2 * c.n_layers * c.kv_dim, c.context_length))
     executor = kind.build(plan, checkpoint, quant, threads, progress)
     return Model(checkpoint, from_vocabulary(vocabulary), executor, quant)
 

@@ -12,6 +12,7 @@ from fireside.app.catalogue import chosen
 from fireside.app.cli.interrupts import WATCH, exit_code
 from fireside.app.cli.output import Progress, TextOut, say
 from fireside.app.cli.presenters import PRESENTERS, Story
+from fireside.app.memory import available, needed, require
 from fireside.app.settings import Settings
 from fireside.engine import ContextSlid, Finished, Model, PrefillProgress, load
 
@@ -43,6 +44,7 @@ def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
         threads=settings.threads,
         tokenizer=Path(settings.tokenizer).expanduser() if settings.tokenizer else None,
         progress=show,
+        admit=lambda need: require(path.name, needed(need, settings.context), available()),
     )
     progress.clear()
     return model, time.perf_counter() - started

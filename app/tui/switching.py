@@ -73,6 +73,8 @@ class Switching:
 
     def use(self, spec: ModelSpec) -> None:
         """Ask for a model, whatever is loaded now."""
+        if self.loading and spec == self.wanted:
+            return
         if self.info is not None and spec == self.info.spec:
             if self.loading:  # back to the one that is there
                 self.loader.cancel_load()
@@ -116,6 +118,8 @@ class Switching:
         if update.job != self.job:
             if isinstance(update, Loaded) and not self.loading and self.wanted is not None:
                 self.use(self.wanted)  # it came in the moment it was given up
+            elif isinstance(update, LoadCancelled) and not self.loading and update.back:
+                self.job, self.progress = update.back, 0.0
             return
         if isinstance(update, LoadProgress):
             self.progress = update.done / update.total if update.total else 0.0
@@ -129,9 +133,13 @@ class Switching:
     def _stay(self, update: LoadFailed | LoadCancelled) -> None:
         """The new model did not come: say so and keep what there is."""
         spec, stays = update.spec, ""
+        if self.info is not None and spec == self.info.spec:
+            self.info = None  # it had made room for another, and does not come back
         if self.info is not None:
             self.wanted = self.info.spec
-            stays = f" {self.info.spec.name} stays."
+            stays = f" {self.info.spec.name} {'is loaded again' if update.back else 'stays'}."
+            if update.back:
+                self.job, self.progress = update.back, 0.0
         elif self.fallback is not None and spec.path != self.fallback:
             self.use(replace(spec, path=self.fallback, tokenizer=None))
             stays = f" {self.fallback.stem} stands in."

@@ -75,6 +75,7 @@ class ExecutorKind:
     """An entry of the registry."""
 
     name: str
+    weights_nbytes: Callable[[Plan, Checkpoint, Quant], int]  # as they will be laid out
     why_not: Callable[[], str]  # "" where it can run on this machine, else the reason
     build: Callable[[Plan, Checkpoint, Quant, int, Progress | None], Executor]
 

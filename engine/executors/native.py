@@ -22,7 +22,7 @@ from fireside.engine.executors import (
 from fireside.engine.executors.cores import default_threads
 from fireside.engine.executors.native_library import choose_isa, load, pointer
 from fireside.engine.executors.native_lowering import Lowering
-from fireside.engine.executors.native_weights import NativeWeights, pack
+from fireside.engine.executors.native_weights import NativeWeights, layout_nbytes, pack
 from fireside.engine.plan import Plan
 
 CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where they are wide
@@ -169,4 +169,4 @@ def build(
     return NativeExecutor(plan, weights, isa, threads)
 
 
-register(ExecutorKind("native", why_not, build))
+register(ExecutorKind("native", layout_nbytes, why_not, build))

@@ -83,6 +83,12 @@ def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[
     return layout
 
 
+def layout_nbytes(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> int:
+    """Bytes that `pack` will take."""
+    layout = plan_layout(plan, checkpoint, quant)
+    return sum(-(-packed.nbytes // ALIGNMENT) * ALIGNMENT for packed in layout.values())
+
+
 def pack(
     plan: Plan,
     checkpoint: Checkpoint,
@@ -93,7 +99,7 @@ def pack(
 ) -> NativeWeights:
     """Lay out all weights of a plan; what `progress` raises ends it."""
     layout = plan_layout(plan, checkpoint, quant)
-    nbytes = sum(-(-packed.nbytes // ALIGNMENT) * ALIGNMENT for packed in layout.values())
+    nbytes = layout_nbytes(plan, checkpoint, quant)
     weights = NativeWeights(layout, memory(nbytes, huge_pages=True), nbytes)
     total = sum(checkpoint.tensors[name].nbytes for group in layout for name in group)
     done = 0

@@ -241,6 +241,12 @@ class NumpyExecutor:
         frame.read(op.out)[:] = out.reshape(n, -1)
 
 
+def weights_nbytes(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> int:
+    """Bytes that the weights will take: float32, whatever the file has."""
+    names = {name for group in plan.weights for name in group}
+    return sum(4 * checkpoint.tensors[name].count for name in names)
+
+
 def build(
     plan: Plan, checkpoint: Checkpoint, quant: Quant, threads: int, progress: Progress | None
 ) -> NumpyExecutor:
@@ -248,4 +254,4 @@ def build(
     return NumpyExecutor(plan, checkpoint, quant, progress)
 
 
-register(ExecutorKind("numpy", lambda: "", build))
+register(ExecutorKind("numpy", weights_nbytes, lambda: "", build))

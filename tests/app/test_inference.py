@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from fireside.app import memory
 from fireside.app.inference import Inference
 from fireside.app.updates import (
     Buffer,
@@ -320,3 +322,143 @@ def test_the_buffer_joins_what_belongs_together() -> None:
     assert buffer.drain() == []
     buffer.push(TextUpdate(2, "y", 2, 0.2, 2))
     assert buffer.drain() == [TextUpdate(2, "y", 2, 0.2, 2)]
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tight(ready: Hands, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Hands:
+    """There is room for one model, not for two."""
+    sizes: list[int] = []
+    load(tiny, kernels="numpy", admit=lambda need: sizes.append(memory.needed(need)))
+
+    def free() -> int:
+        return sizes[0] // 2 if ready.inference.info is not None else sizes[0]
+
+    monkeypatch.setattr(memory, "available", free)
+    return ready
+
+
+def weights_in_memory(hands: Hands) -> weakref.ref[Model]:
+    assert hands.inference._session is not None
+    return weakref.ref(hands.inference._session.model)
+
+
+def test_where_two_do_not_fit_the_old_one_goes_first(tight: Hands, tiny: Path) -> None:
+    old = weights_in_memory(tight)
+    there: list[bool] = []
+
+    def watching(*args: Any, progress: Callable[[int, int], None], **rest: Any) -> Model:
+        def look(done: int, total: int) -> None:
+            there.append(old() is not None)
+            progress(done, total)
+
+        return load(*args, progress=look, **rest)
+
+    before, _ = tight.write("once upon", 5)
+    tight.inference._loader = watching
+    job = tight.inference.load(ModelSpec(tiny, "q8", "numpy"))
+    while (info := tight.inference.info) is not None and info.quant == "none":
+        time.sleep(0.001)
+    text, done = tight.write("once upon" + before, 5)  # it waits for the new one
+    assert tight.wait(Loaded, job).info.quant == "q8"
+    assert there
+    assert not any(there)
+    assert text
+    assert done.info is not None
+    assert done.info.quant == "q8"
+
+
+def test_the_old_one_finishes_what_it_is_writing(tight: Hands, tiny: Path) -> None:
+    writing = tight.inference.generate(Request("once", GREEDY, 0, overflow="slide"))
+    tight.wait(TextUpdate, writing)
+    job = tight.inference.load(ModelSpec(tiny, "q8", "numpy"))
+    time.sleep(0.2)
+    assert tight.inference.info is not None
+    assert not any(isinstance(update, Loaded) and update.job == job for update in tight.drain())
+    tight.inference.abort()
+    assert tight.wait(Done, writing).reason == "aborted"
+    tight.wait(Loaded, job)
+
+
+def test_the_old_one_comes_back_if_the_new_one_fails(tight: Hands, tiny: Path) -> None:
+    before = tight.write("once upon", 10)[0]
+    loading = tight.inference._loader
+
+    def failing(*args: Any, **rest: Any) -> Model:
+        model = loading(*args, **rest)
+        if rest["quant"] == "q4":
+            raise CheckpointError("the file is damaged at its end")
+        return model
+
+    tight.inference._loader = failing
+    job = tight.inference.load(ModelSpec(tiny, "q4", "numpy"))
+    waiting = tight.inference.generate(Request("once upon", GREEDY, 10))
+    failed = tight.wait(LoadFailed, job)
+    assert failed.back
+    assert tight.wait(Loaded, failed.back).info.quant == "none"
+    tight.wait(Done, waiting)
+    assert tight.text(waiting) == before
+
+
+def test_the_old_one_comes_back_if_the_new_one_is_given_up(tight: Hands, tiny: Path) -> None:
+    begun, held = threading.Event(), threading.Event()
+    loading = tight.inference._loader
+
+    def slow(*args: Any, progress: Callable[[int, int], None], **rest: Any) -> Model:
+        def hold(done: int, total: int) -> None:
+            begun.set()
+            held.wait(10)
+            progress(done, total)
+
+        return loading(*args, progress=hold, **rest)
+
+    tight.inference._loader = slow
+    job = tight.inference.load(ModelSpec(tiny, "q4", "numpy"))
+    assert begun.wait(10)
+    tight.inference.cancel_load()
+    waiting = tight.inference.generate(Request("once", GREEDY, 3))
+    held.set()
+    back = tight.wait(LoadCancelled, job).back
+    assert tight.wait(Loaded, back).info.quant == "none"
+    tight.wait(Done, waiting)
+
+
+def test_one_that_does_not_come_back_either_is_told(
+    tight: Hands, tiny: Path, tmp_path: Path
+) -> None:
+    own = write_tiny(tmp_path / "own")
+    tight.inference.load(ModelSpec(own, kernels="numpy"))
+    for update in (tight.wait(Loaded, 2),):
+        assert update.info.spec.path == own
+    loading = tight.inference._loader
+
+    def failing(*args: Any, **rest: Any) -> Model:
+        loading(*args, **rest)
+        own.unlink(missing_ok=True)
+        raise CheckpointError("damaged")
+
+    tight.inference._loader = failing
+    job = tight.inference.load(ModelSpec(tiny, "q4", "numpy"))
+    back = tight.wait(LoadFailed, job).back
+    failed = tight.wait(LoadFailed, back)
+    assert (failed.spec.path, failed.back) == (own, 0)
+    assert "no model" in tight.wait(Failed, tight.inference.generate(Request("once"))).message
+    tight.inference._loader = load
+    tight.wait(Loaded, tight.inference.load(ModelSpec(tiny, kernels="numpy")))
+
+
+def test_what_cannot_fit_at_all_is_refused_at_once(
+    ready: Hands, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    assert ready.inference.info is not None
+    held = ready.inference.info.nbytes
+    job = ready.inference.load(ModelSpec(tiny, "q8", "numpy"))
+    failed = ready.wait(LoadFailed, job)
+    assert failed.back == 0
+    assert failed.message.startswith("tiny needs about ")
+    assert f"and {held / 1e6:.0f} MB are free" in failed.message
+    assert not any(isinstance(u, LoadProgress) and u.job == job and u.total for u in ready.told)
+    assert ready.write("once", 3)[0]

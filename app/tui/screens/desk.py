@@ -145,7 +145,10 @@ class Desk(DeskActions):
     def _told(self, event: Told) -> None:
         for update in event.updates:
             if isinstance(update, LoadProgress | Loaded | LoadFailed | LoadCancelled):
+                ours = update.job == self.switching.job
                 self.switching.receive(update)
+                if ours and isinstance(update, LoadFailed | LoadCancelled):
+                    self.asked = {}
                 self._load_told(update)
             else:
                 if update.job == self.scribe.job:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from fireside.app.cli.write import Part, join
+from fireside.engine import architectures
+from fireside.engine.config import ModelConfig
+from tests.app.tiny import write_tiny
 from tests.command import COMMAND, Cli
 from tests.shared import SHARED, needs_shared
 
@@ -254,6 +259,25 @@ def test_a_model_that_is_gone_is_told_with_the_file_that_names_it(cli: Cli) -> N
     assert f"no model called 'gone', and no file either; the model was set by {cli.config}" in line
     assert "give another with --model, or take its line out of that file" in line
     assert cli("write", "-n", "1", "-m", "storyteller", env={"FIRESIDE_MODEL": ""}).returncode == 0
+
+
+def test_a_model_beyond_all_memory_is_refused_before_it_is_read(cli: Cli, tmp_path: Path) -> None:
+    write_tiny(tmp_path)  # for its tokenizer
+    config = ModelConfig("llama", 16384, 65536, 64, 128, 128, 320, 512, 128)
+    path = tmp_path / "giant.bin"
+    header = (config.dim, config.hidden_dim, config.n_layers, 128, 128, 320, 512)
+    path.write_bytes(struct.pack("<7i", *header))
+    shapes = architectures.get("llama").shapes(config).values()
+    weights = sum(math.prod(shape) for shape in shapes) - 320 * config.dim  # the classifier is tied
+    with path.open("r+b") as file:
+        file.truncate(28 + 4 * (weights + 512 * 128))  # and its tables of angles; a file of holes
+    for command in (["write", "Once"], ["chat"]):
+        done = cli(*command, "--model", path)
+        assert done.returncode == 1
+        assert done.stdout == b""
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("fireside: error: giant.bin needs about 1,")
+        assert " GB are free; choose q8 or q4 weights" in line
 
 
 def test_damaged_model_files_are_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class FakeInference:
         self.jobs = 0
         self.running = 0
         self.loading: tuple[int, ModelSpec] | None = None
+        self.let_go: ModelSpec | None = None  # what had to make room for the model on its way
         self.tokens = 0
 
     # -- what the application calls
@@ -83,8 +84,17 @@ class FakeInference:
 
     def cancel_load(self) -> None:
         if self.loading is not None:
-            self.updates.append(LoadCancelled(*self.loading))
+            job, spec = self.loading
             self.loading = None
+            self.updates.append(LoadCancelled(job, spec, self.come_back()))
+
+    def come_back(self) -> int:
+        """Begin to load the model again that was let go."""
+        if self.let_go is None:
+            return 0
+        self.jobs += 1
+        self.loading, self.let_go = (self.jobs, self.let_go), None
+        return self.jobs
 
     def generate(self, request: Request) -> int:
         self.jobs += 1
@@ -112,7 +122,7 @@ class FakeInference:
         job, spec = self.loading
         self.loading = None
         if self.fail_load:
-            self.updates.append(LoadFailed(job, spec, self.fail_load))
+            self.updates.append(LoadFailed(job, spec, self.fail_load, self.come_back()))
         else:
             self.updates.append(LoadProgress(job, spec, 100, 100))
             self.updates.append(Loaded(job, info(spec)))

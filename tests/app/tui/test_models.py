@@ -203,3 +203,61 @@ async def test_a_first_model_that_cannot_be_loaded_lets_the_storyteller_stand_in
             "broken could not be loaded: it is no model. storyteller stands in."
         ]
         assert header(desk).detail.startswith("storyteller")
+
+
+async def test_a_model_that_made_room_comes_back_if_the_new_one_fails(
+    start: Start, models: Path, paths: Paths
+) -> None:
+    inference = FakeInference()
+    async with start(inference, model=str(models / "tiny.bin")) as desk:
+        inference.slow_load, inference.fail_load = True, "it is damaged"
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("3")
+        inference.let_go = inference.specs[0]
+        inference.finish_load()
+        await desk.settle()
+        assert desk.notices == ["tiny could not be loaded: it is damaged. tiny is loaded again."]
+        assert header(desk).activity == "loading tiny as is"
+        inference.fail_load = ""
+        inference.finish_load()
+        await desk.settle()
+        assert not desk.desk.switching.loading
+        assert header(desk).detail.startswith("tiny · as is")
+    assert not paths.config_file.exists()  # nothing that failed is kept
+
+
+async def test_where_it_does_not_come_back_the_storyteller_stands_in(
+    start: Start, models: Path
+) -> None:
+    inference = FakeInference()
+    async with start(inference, model=str(models / "tiny.bin")) as desk:
+        inference.slow_load, inference.fail_load = True, "it is damaged"
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("3")
+        inference.let_go = inference.specs[0]
+        inference.finish_load()
+        await desk.settle()
+        inference.slow_load = False
+        inference.finish_load()
+        inference.fail_load = ""
+        await desk.settle()
+        assert desk.notices[-1].endswith("it is damaged. storyteller stands in.")
+        assert header(desk).detail.startswith("storyteller")
+
+
+async def test_asking_for_the_model_that_made_room_brings_it_back(
+    start: Start, models: Path
+) -> None:
+    inference = FakeInference()
+    async with start(inference, model=str(models / "tiny.bin")) as desk:
+        inference.slow_load = True
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("3")
+        inference.let_go = inference.specs[0]
+        await desk.press("1")
+        assert header(desk).activity == "loading tiny as is"
+        await desk.press("1")  # it is on its way already
+        inference.finish_load()
+        await desk.settle()
+        assert not desk.desk.switching.loading
+        assert header(desk).detail.startswith("tiny · as is")
