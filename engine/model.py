@@ -39,7 +39,7 @@ class Model:
         self.executor = executor
         self.quant = quant
         # A text never goes on behind a new beginning: llama2.c's models end a story with a BOS.
-        self.end_ids = tokenizer.end_ids | {tokenizer.vocabulary.bos_id}
+        self.end_ids = (tokenizer.end_ids | {tokenizer.vocabulary.bos_id}) - {-1}
 
     @property
     def name(self) -> str:
@@ -57,9 +57,17 @@ class Model:
         return self.executor.nbytes
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, at least one: an empty text is a BOS."""
-        ids = self.tokenizer.encode(text)
-        return ids or [self.tokenizer.vocabulary.bos_id]
+        """Ids of `text`, at least one: an empty text is a BOS, or the end of the text before it.
+
+        FiresideError where the model has neither.
+        """
+        v = self.tokenizer.vocabulary
+        ids = self.tokenizer.encode(text) or [v.bos_id if v.bos_id >= 0 else v.eos_id]
+        if ids == [-1]:
+            raise FiresideError(
+                "this model has no token for the beginning of a text", "give it some words"
+            )
+        return ids
 
     def session(self, context: int = 0, speculation: Speculation = "lookup") -> Session:
         """A new timeline; `context` tokens, 0 = as many as the model was trained for."""

@@ -1,4 +1,4 @@
-"""GGUF files: header (gguf_header.py) -> configuration, tensors, SPM vocabulary."""
+"""GGUF files: header (gguf_header.py) -> configuration, tensors, vocabulary."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fireside.engine import blocks
 from fireside.engine.checkpoints import Format, register
+from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_header import (
     MAGIC,
     Header,
-    StringArray,
     TensorInfo,
     read_header,
     show,
 )
+from fireside.engine.checkpoints.gguf_vocabulary import read_vocabulary
 from fireside.engine.checkpoints.source import FileTensor, Source
-from fireside.engine.checkpoints.types import (
-    CONTROL,
-    NORMAL,
-    USER_DEFINED,
-    Checkpoint,
-    Tensor,
-    Vocabulary,
-)
+from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
@@ -38,81 +29,6 @@ OTHER_TYPES = {
     22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
     35: "TQ2_0",
 }  # fmt: skip
-
-# Pieces that end a text in some model or other, where the file does not say so itself.
-END_PIECES = frozenset(
-    ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>")
-)
-NO_TOKEN = 0xFFFFFFFF  # -1, as some converters write it
-
-
-class Fields:
-    """The metadata of one file, read with types and ranges checked."""
-
-    def __init__(self, path: Path, metadata: Mapping[str, object]) -> None:
-        self.path = path
-        self.metadata = metadata
-
-    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
-        """A whole number from `low` to `high`; `default` None means it must be there."""
-        value = self.metadata.get(key, default)
-        if value is None:
-            raise CheckpointError(f"{self.path}: {key} is missing from the metadata")
-        if type(value) is not int or not low <= value <= high:
-            expected = f"a whole number from {low} to {high}" if low < high else str(low)
-            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected {expected}")
-        return value
-
-    def number(self, key: str, default: float | None, low: float, high: float) -> float:
-        """A finite number from `low` to `high`."""
-        value = self.metadata.get(key, default)
-        if value is None:
-            raise CheckpointError(f"{self.path}: {key} is missing from the metadata")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-        ):
-            raise CheckpointError(
-                f"{self.path}: {key} is {show(value)}, expected a number from {low:g} to {high:g}"
-            )
-        return float(value)
-
-    def string(self, key: str, default: str) -> str:
-        """A text."""
-        value = self.metadata.get(key, default)
-        if not isinstance(value, str):
-            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected a text")
-        return value
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """True or false."""
-        value = self.metadata.get(key, default)
-        if not isinstance(value, bool):
-            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected true or false")
-        return value
-
-    def strings(self, key: str) -> StringArray | None:
-        """An array of texts, if it is there."""
-        value = self.metadata.get(key)
-        if value is not None and not isinstance(value, StringArray):
-            raise CheckpointError(
-                f"{self.path}: {key} is {show(value)}, expected an array of texts"
-            )
-        return value
-
-    def array(self, key: str, length: int, kinds: str) -> NDArray[np.generic] | None:
-        """An array of `length` numbers whose dtype is of one of `kinds` ("f", "iu"), if there."""
-        value = self.metadata.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
-            raise CheckpointError(
-                f"{self.path}: {key} is {show(value)}, expected an array of numbers"
-            )
-        if len(value) != length:
-            raise CheckpointError(f"{self.path}: {key} has {len(value)} entries, expected {length}")
-        return value
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -254,63 +170,6 @@ def refuse_variants(fields: Fields, a: str) -> None:
             raise UnsupportedError(
                 f"{fields.path}: {key} is {show(value)}", f"this version runs {expected} only"
             )
-
-
-def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | None:
-    """The SPM vocabulary in the metadata; None where there is no tokenizer.
-
-    UnsupportedError for tokenizers of other kinds.
-    """
-    fields = Fields(path, metadata)
-    kind = fields.string("tokenizer.ggml.model", "none")
-    if kind in ("none", "no_vocab"):
-        return None
-    if kind != "llama":
-        raise UnsupportedError(
-            f"{path}: tokenizer.ggml.model is {show(kind)}", "this version reads 'llama' (SPM)"
-        )
-    tokens = fields.strings("tokenizer.ggml.tokens")
-    if not tokens:
-        raise CheckpointError(f"{path}: tokenizer.ggml.tokens is missing or empty")
-    scores = fields.array("tokenizer.ggml.scores", len(tokens), "f")
-    if scores is None:
-        raise CheckpointError(f"{path}: tokenizer.ggml.scores is missing")
-    types = fields.array("tokenizer.ggml.token_type", len(tokens), "iu")
-    if types is None:
-        types = np.full(len(tokens), NORMAL)
-    if types.min() < 0 or types.max() > 6:
-        raise CheckpointError(f"{path}: tokenizer.ggml.token_type holds a number beyond 0 to 6")
-    with np.errstate(over="ignore"):
-        scores32 = scores.astype(np.float32)
-    if np.isnan(scores32).any():
-        raise CheckpointError(f"{path}: tokenizer.ggml.scores holds what is not a number")
-    pieces = tuple(tokens)
-
-    def special(name: str, default: int) -> int:
-        key = f"tokenizer.ggml.{name}_token_id"
-        value = metadata.get(key)
-        if isinstance(value, int) and value in (NO_TOKEN, -1):
-            return -1
-        return fields.integer(key, min(default, len(pieces) - 1), -1, len(pieces) - 1)
-
-    eos_id, bos_id = special("eos", 2), special("bos", 1)
-    ends = {special("eot", -1), special("eom", -1)}
-    for i in np.flatnonzero((types == CONTROL) | (types == USER_DEFINED)).tolist():
-        if pieces[i] in END_PIECES:
-            ends.add(i)
-    return Vocabulary(
-        kind="spm",
-        pieces=pieces,
-        scores=scores32,
-        types=types.astype(np.int32),
-        bos_id=bos_id,
-        eos_id=eos_id,
-        unk_id=special("unknown", 0),
-        add_bos=fields.boolean("tokenizer.ggml.add_bos_token", True) and bos_id >= 0,
-        add_space_prefix=fields.boolean("tokenizer.ggml.add_space_prefix", True),
-        end_ids=tuple(sorted(ends - {-1, eos_id})),
-        remove_extra_whitespaces=fields.boolean("tokenizer.ggml.remove_extra_whitespaces", False),
-    )
 
 
 register(Format("GGUF (versions 2 and 3)", recognises, read))

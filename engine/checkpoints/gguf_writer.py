@@ -1,4 +1,4 @@
-"""Writes GGUF version 3: Llama models and SPM vocabularies. (ggml, docs/gguf.md)
+"""Writes GGUF version 3: Llama models, SPM and BPE vocabularies. (ggml, docs/gguf.md)
 
 The tensors are streamed one at a time, quantised on the way where that is asked for, so the memory
 needed is that of the largest. The file appears under its name only when it is complete.
@@ -17,14 +17,8 @@ import numpy as np
 from fireside.engine import blocks
 from fireside.engine.checkpoints import gguf_header as g
 from fireside.engine.checkpoints.atomic import replacing
-from fireside.engine.checkpoints.gguf import END_PIECES, NO_TOKEN
-from fireside.engine.checkpoints.types import (
-    CONTROL,
-    USER_DEFINED,
-    Checkpoint,
-    Tensor,
-    Vocabulary,
-)
+from fireside.engine.checkpoints.gguf_vocabulary import describe_vocabulary
+from fireside.engine.checkpoints.types import Checkpoint, Tensor, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import UnsupportedError
 
@@ -145,31 +139,6 @@ def describe(c: ModelConfig, name: str, entries: Sequence[Entry]) -> Metadata:
         a + "attention.layer_norm_rms_epsilon": float(c.norm_eps),
         a + "rope.dimension_count": c.rotary_dim,
         a + "rope.freq_base": float(c.rope_theta),
-    }
-
-
-def describe_vocabulary(v: Vocabulary) -> Metadata:
-    """The entries `tokenizer.ggml.*`."""
-    special = {"bos": v.bos_id, "eos": v.eos_id, "unknown": v.unk_id}
-    # those that a reader knows by their name need no entry of their own
-    kinds = (CONTROL, USER_DEFINED)
-    ends = [i for i in v.end_ids if not (v.pieces[i] in END_PIECES and v.types[i] in kinds)]
-    if len(ends) > 2:
-        raise UnsupportedError(f"{len(ends)} tokens that end a text: GGUF holds eos, eot and eom")
-    special |= dict(zip(("eot", "eom"), ends, strict=False))
-    return {
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.pre": "default",
-        "tokenizer.ggml.tokens": list(v.pieces),
-        "tokenizer.ggml.scores": v.scores.astype("<f4"),
-        "tokenizer.ggml.token_type": v.types.astype("<i4"),
-        **{
-            f"tokenizer.ggml.{key}_token_id": i if i >= 0 else NO_TOKEN
-            for key, i in special.items()
-        },
-        "tokenizer.ggml.add_bos_token": v.add_bos,
-        "tokenizer.ggml.add_space_prefix": v.add_space_prefix,
-        "tokenizer.ggml.remove_extra_whitespaces": v.remove_extra_whitespaces,
     }
 
 

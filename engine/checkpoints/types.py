@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
+from fireside.engine.checkpoints.bpe import Bpe
 from fireside.engine.config import ModelConfig
 
 
@@ -50,17 +51,19 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 class Vocabulary:
     """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
 
-    kind: Literal["spm"]
-    pieces: tuple[str, ...]  # with U+2581 for the space, "<0x0A>" for byte pieces
-    scores: NDArray[np.float32]  # [vocab]; a higher one is merged first
+    kind: Literal["spm", "bpe"]
+    pieces: tuple[str, ...]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
+    scores: NDArray[np.float32]  # [vocab]; spm: a higher one is merged first
     types: NDArray[np.int32]  # [vocab]; one of the constants above
     bos_id: int = 1  # -1: there is none (eos_id and unk_id likewise)
     eos_id: int = 2
     unk_id: int = 0
     add_bos: bool = True
-    add_space_prefix: bool = True
+    add_space_prefix: bool = True  # bpe: decoding drops a space at the beginning
     end_ids: tuple[int, ...] = ()  # further ids that end a text, beside eos_id
     remove_extra_whitespaces: bool = False  # strip the text, runs of spaces become one
+    bpe: Bpe | None = None  # the rules of kind "bpe"
+    chat_template: str | None = None  # Jinja, where the tokenizer's files carry one
 
     def __len__(self) -> int:
         return len(self.pieces)

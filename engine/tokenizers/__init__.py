@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +14,25 @@ class Tokenizer(Protocol):
 
     vocabulary: Vocabulary
 
-    def encode(self, text: str, *, bos: bool | None = None) -> list[int]:
-        """Ids of `text`; `bos` None = as the vocabulary says. Special tokens are not parsed."""
+    def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
+        """Ids of `text`; `bos` None = as the vocabulary says.
+
+        special: the texts of special tokens become those tokens; else they are text like any other.
+        """
         ...
 
-    def decode(self, ids: list[int]) -> str:
+    def parse(self, text: str) -> list[str | int]:
+        """`text` cut at its special tokens: stretches of text, and ids."""
+        ...
+
+    def encode_parts(self, parts: Iterable[str | int], *, bos: bool | None = None) -> list[int]:
+        """Ids of stretches of text, in which no special token is looked for, and of ids.
+
+        Where `bos` is None, a BOS at the beginning of `parts` is not put there twice.
+        """
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`: a BOS and the leading space it brings left out; U+FFFD for bad bytes."""
         ...
 
@@ -33,6 +48,10 @@ class Tokenizer(Protocol):
 
 def from_vocabulary(vocabulary: Vocabulary) -> Tokenizer:
     """A tokenizer over the vocabulary of a checkpoint."""
+    if vocabulary.kind == "bpe":
+        from fireside.engine.tokenizers.bpe import BpeTokenizer
+
+        return BpeTokenizer(vocabulary)
     from fireside.engine.tokenizers.spm import SpmTokenizer
 
     return SpmTokenizer(vocabulary)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fireside.engine.checkpoints import gguf, gguf_header, read_file, read_head
+from fireside.engine.checkpoints import gguf_header, gguf_vocabulary, read_file, read_head
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
@@ -47,7 +47,7 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
 def read_gguf(path: Path) -> Vocabulary:
     """The vocabulary in a GGUF file, with weights or without."""
     header = gguf_header.read_header(Source(path))
-    vocabulary = gguf.read_vocabulary(path, header.metadata)
+    vocabulary = gguf_vocabulary.read_vocabulary(path, header.metadata)
     if vocabulary is None:
         raise CheckpointError(f"{path}: holds no tokenizer", HINT)
     return vocabulary

@@ -304,7 +304,7 @@ def test_lone_surrogates_count_as_the_replacement_character() -> None:
 
 
 def test_words_are_cached_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fireside.engine.tokenizers.spm.CACHED_WORDS", 10)
+    monkeypatch.setattr("fireside.engine.tokenizers.base.CACHED_WORDS", 10)
     ours = SpmTokenizer(small_vocabulary())
     text = " ".join(f"word{i}" for i in range(100)) + "x" * 1000
     expected = ours.encode(text)

@@ -1,0 +1,81 @@
+"""Metadata of a GGUF file, read with types and ranges checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fireside.engine.checkpoints.gguf_header import StringArray, show
+from fireside.engine.errors import CheckpointError
+
+
+class Fields:
+    """The metadata of one file, read with types and ranges checked."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, object]) -> None:
+        self.path = path
+        self.metadata = metadata
+
+    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
+        """A whole number from `low` to `high`; `default` None means it must be there."""
+        value = self.metadata.get(key, default)
+        if value is None:
+            raise CheckpointError(f"{self.path}: {key} is missing from the metadata")
+        if type(value) is not int or not low <= value <= high:
+            expected = f"a whole number from {low} to {high}" if low < high else str(low)
+            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected {expected}")
+        return value
+
+    def number(self, key: str, default: float | None, low: float, high: float) -> float:
+        """A finite number from `low` to `high`."""
+        value = self.metadata.get(key, default)
+        if value is None:
+            raise CheckpointError(f"{self.path}: {key} is missing from the metadata")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            raise CheckpointError(
+                f"{self.path}: {key} is {show(value)}, expected a number from {low:g} to {high:g}"
+            )
+        return float(value)
+
+    def string(self, key: str, default: str) -> str:
+        """A text."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, str):
+            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected a text")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, bool):
+            raise CheckpointError(f"{self.path}: {key} is {show(value)}, expected true or false")
+        return value
+
+    def strings(self, key: str) -> StringArray | None:
+        """An array of texts, if it is there."""
+        value = self.metadata.get(key)
+        if value is not None and not isinstance(value, StringArray):
+            raise CheckpointError(
+                f"{self.path}: {key} is {show(value)}, expected an array of texts"
+            )
+        return value
+
+    def array(self, key: str, length: int, kinds: str) -> NDArray[np.generic] | None:
+        """An array of `length` numbers whose dtype is of one of `kinds` ("f", "iu"), if there."""
+        value = self.metadata.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+            raise CheckpointError(
+                f"{self.path}: {key} is {show(value)}, expected an array of numbers"
+            )
+        if len(value) != length:
+            raise CheckpointError(f"{self.path}: {key} has {len(value)} entries, expected {length}")
+        return value
