@@ -8,12 +8,10 @@ output.py      stdout (the text), stderr (progress, notes)
 write.py, chat.py, models.py, inspect.py, bench.py, paths.py, completion.py: one command each
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+# Nothing is imported here: until `main` runs, ctrl-c would be told with a traceback.
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     try:
         from fireside.app.cli.interrupts import WATCH

@@ -3,6 +3,10 @@
 A closed terminal ends Textual's writing thread with an error; the application would wait for room
 in its queue for ever, and its reading thread would spin. Here what cannot be written is dropped,
 and the application is told to leave, which saves the last words.
+
+A process that was stopped by SIGSTOP, which nobody can catch, goes on by SIGCONT alone. Textual
+would begin once more beside itself: two threads would share the keys, and leaving would wait for
+the first for ever. Here it ends what it had begun before it begins again.
 """
 
 from __future__ import annotations
@@ -39,6 +43,14 @@ def terminal_driver() -> type[Driver] | None:
                 except queue.Full:
                     continue  # the terminal is slow, or its user has pressed ctrl+s
             self.lose()
+
+        def _sigcont_application(self, *_: object) -> None:
+            """Go on; after SIGSTOP the terminal may have been in other hands."""
+            begun = self._key_thread is not None and self._key_thread.is_alive()
+            if begun and self._auto_restart and not self._must_signal_resume:
+                self.suspend_application_mode()
+                self._must_signal_resume = True
+            super()._sigcont_application()
 
         def lose(self) -> None:
             """The terminal is gone: leave, once."""

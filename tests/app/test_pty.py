@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,6 +161,28 @@ def test_keys_that_terminals_like_to_keep_reach_the_desk(
     terminal.shows("Continue")
     terminal.send("\x11")  # ctrl+q
     assert terminal.wait() == 0
+
+
+def test_a_program_that_was_stopped_goes_on(open_program: Open, tmp_path: Path) -> None:
+    """Twice by SIGSTOP, which cannot be caught, and once by SIGTSTP."""
+    terminal = open_program()
+    terminal.shows("tiny · as is")
+    for number in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGSTOP):
+        terminal.process.kill(number)
+        time.sleep(0.3)
+        terminal.process.kill(signal.SIGCONT)
+        time.sleep(0.3)
+        terminal.read()
+    terminal.send("Once upon the time\r")  # every key arrives, in order
+    terminal.shows("esc stop")
+    terminal.send(ESCAPE)
+    terminal.until(lambda text: "esc stop" not in text)
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert stored(tmp_path).startswith("Once upon the time")
+    modes = termios.tcgetattr(terminal.process.child_fd)[3]
+    assert modes & termios.ECHO  # the terminal is as it was
+    assert modes & termios.ICANON
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (40, 12)])

@@ -145,8 +145,7 @@ class Choice(Widget, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
         if not self._fits:
-            self.cursor = (self.cursor + 1) % len(self.options)
-            self.action_choose()
+            self._step_by_click(event.x - self._start)
             return
         x = self._start
         for value, text in self.options:
@@ -154,6 +153,13 @@ class Choice(Widget, can_focus=True):
             if x <= event.x < x + width:
                 self.value = value
             x += width + len(GAP)
+
+    def _step_by_click(self, x: int) -> None:
+        """‹ chooses the option before, the name and › the next, in a circle; nothing else does."""
+        width = cell_len("‹ " + FREE + self.options[self.cursor][1] + " ›")
+        if 0 <= x < width:
+            self.cursor = (self.cursor + (-1 if x < cell_len("‹ ") else 1)) % len(self.options)
+            self.action_choose()
 
     @property
     def _start(self) -> int:

@@ -11,14 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
-from textual.widget import Widget
 
 from fireside.app.tui.widgets.numbers import grouped
+from fireside.app.tui.widgets.typed import Typed
 
-MAXIMUM_DIGITS = 19
 
-
-class SeedField(Widget, can_focus=True):
+class SeedField(Typed, can_focus=True):
     """Shows "random  last 811 402" or a fixed number; a key or a click keeps the last one."""
 
     ALLOW_SELECT = False
@@ -52,8 +50,6 @@ class SeedField(Widget, can_focus=True):
     """The number to use, or None for a random one each time."""
     last: reactive[int | None] = reactive[int | None](None, init=False)
     """The seed of what was generated last."""
-    typed: reactive[str | None] = reactive[str | None](None, init=False)
-    """What is being typed, or None."""
 
     class Changed(Message):
         """The seed was fixed, released or replaced."""
@@ -109,40 +105,18 @@ class SeedField(Widget, can_focus=True):
         else:
             self.action_random()
 
-    def on_key(self, event: events.Key) -> None:
-        """Take what is typed as the seed."""
-        character = event.character
-        if character is not None and character.isascii() and character.isdigit():
-            self.typed = ((self.typed or "") + character)[:MAXIMUM_DIGITS]
-        elif event.key == "backspace":
-            if self.typed is None:
-                self.action_random()
-            else:
-                self.typed = self.typed[:-1] or None
-        elif self.typed is None:
-            return
-        elif event.key == "enter":
-            self._commit()
-        elif event.key == "escape":
-            self.typed = None
-        else:
-            return
-        event.stop()
-        event.prevent_default()
+    def take(self, typed: str) -> None:
+        """Fix what was typed."""
+        self.seed = int(typed)
 
-    def on_blur(self) -> None:
-        """Leaving takes what was typed."""
-        self._commit()
+    def reset(self) -> None:
+        """A new seed each time."""
+        self.action_random()
 
     def on_click(self, event: events.Click) -> None:
         """A click does what enter does."""
         if event.chain == 1:
             self.action_toggle_kept()
-
-    def _commit(self) -> None:
-        typed, self.typed = self.typed, None
-        if typed is not None:
-            self.seed = int(typed)
 
     def render_line(self, y: int) -> Strip:
         """Draw the only line."""

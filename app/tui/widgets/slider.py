@@ -5,6 +5,7 @@ Textual has none. Values are decimals inside, so that steps of 0.05 add up to wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import ClassVar, Literal
@@ -17,9 +18,9 @@ from textual.geometry import clamp
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
-from textual.widget import Widget
 
 from fireside.app.tui.widgets.scale import Number, Scale, exact
+from fireside.app.tui.widgets.typed import Typed
 
 KNOB = "●"
 KNOB_CHANGED = "◆"
@@ -28,10 +29,8 @@ TRACK, FILLED = "─", "━"
 DEFAULT_TICK = "┼"
 ENDS = "├┤"
 
-_TYPED = frozenset("0123456789.-")
 
-
-class Slider(Widget, can_focus=True):
+class Slider(Typed, can_focus=True):
     """A number to be set by keys, by mouse or by typing it.
 
     Setting `value` from code posts `Changed` as a person's doing does; where that is unwanted,
@@ -39,6 +38,8 @@ class Slider(Widget, can_focus=True):
     """
 
     ALLOW_SELECT = False
+    CHARACTERS = frozenset("0123456789.-")
+    MAXIMUM_TYPED = 8
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,up", "step(1)", "More", show=False),
@@ -81,8 +82,6 @@ class Slider(Widget, can_focus=True):
 
     value: reactive[float] = reactive[float](0.0, init=False)
     """The number: an int where the step is whole, else the float nearest to the decimal."""
-    typed: reactive[str | None] = reactive[str | None](None, init=False)
-    """What is being typed, or None."""
 
     class Changed(Message):
         """The value has really changed, by a person or by code."""
@@ -211,38 +210,11 @@ class Slider(Widget, can_focus=True):
         self.typed = None
         self.value = self._public(value)
 
-    def on_key(self, event: events.Key) -> None:
-        """Take what is typed as a number."""
-        if event.character is not None and event.character in _TYPED:
-            self.typed = ((self.typed or "") + event.character)[: max(8, self.value_width)]
-        elif event.key == "backspace":
-            if self.typed is None:
-                self.reset()
-            else:
-                self.typed = self.typed[:-1] or None
-        elif self.typed is None:
-            return
-        elif event.key == "enter":
-            self._commit()
-        elif event.key == "escape":
-            self.typed = None
-        else:
-            return
-        event.stop()
-        event.prevent_default()
-
-    def on_blur(self) -> None:
-        """Leaving takes what was typed."""
-        self._commit()
-
-    def _commit(self) -> None:
-        typed, self.typed = self.typed, None
-        if typed is None:
-            return
-        try:
+    def take(self, typed: str) -> None:
+        """Go to the number that was typed."""
+        # "1.2.3" or "-": the number stays as it was
+        with contextlib.suppress(InvalidOperation):
             self.value = self._public(self.scale.fit(Decimal(typed)))
-        except InvalidOperation:
-            return  # "1.2.3" or "-": the number stays as it was
 
     # -- mouse
 

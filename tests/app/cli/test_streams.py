@@ -56,6 +56,39 @@ def test_an_interrupt_at_any_moment_leaves_quietly(cli: Cli, delay: float) -> No
     assert errors == b"" or errors.startswith(b"fireside: note:")
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fireside.app.cli.interrupts",
+        "threading",
+        "fireside.app.cli.failures",
+        "click",
+        "fireside.app.cli.write",
+        "numpy",
+        "fireside.engine.session",
+    ],
+)
+def test_an_interrupt_in_the_middle_of_an_import_leaves_quietly(cli: Cli, module: str) -> None:
+    code = (
+        "import os, sys\n"
+        "from fireside.app.cli import main\n"
+        "class Interrupt:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == sys.argv[1]:\n"
+        "            os.kill(os.getpid(), 2)\n"
+        "sys.meta_path.insert(0, Interrupt)\n"
+        "sys.modules.pop(sys.argv[1], None)\n"
+        "sys.exit(main(['write', '-n', '1', 'Once']))\n"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", code, module], stdin=subprocess.DEVNULL, capture_output=True,
+        env=cli.env(), timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, b"")
+    assert done.stdout == b""
+
+
 def test_an_interrupt_while_the_prompt_is_awaited(cli: Cli) -> None:
     process = cli.start("write", stdin=subprocess.PIPE)
     time.sleep(1.0)

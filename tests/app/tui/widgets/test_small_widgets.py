@@ -115,6 +115,13 @@ async def test_a_narrow_choice_shows_one_and_goes_round() -> None:
         assert stage.rows[0] == "Weights ‹ ( ) Q8 ›"
         await pilot.press("enter")
         assert choice.value == "q8"
+        await pilot.click(choice, offset=(stage.rows[0].index("‹"), 0))
+        assert choice.value == "none"
+        await pilot.click(choice, offset=(stage.rows[0].index("›"), 0))
+        assert choice.value == "q8"
+        await pilot.click(choice, offset=(2, 0))  # the label
+        await pilot.click(choice, offset=(22, 0))  # beyond
+        assert choice.value == "q8"
 
 
 async def test_code_can_choose_what_is_on_offer_and_nothing_else() -> None:
