@@ -47,6 +47,7 @@ class Case:
     python: str = ""  # the interpreter of a peer
     at: tuple[int, ...] = ()  # positions to decode from, besides the first
     limit_s: float = PEER_LIMIT_S  # a peer that takes longer to answer is given up
+    kv: str = "f16"
 
     def __str__(self) -> str:
         kernels = f"{self.kernels} {self.isa}".rstrip()
@@ -90,6 +91,7 @@ class Result:
     prefill_tok_s: dict[str, float]  # prompt length -> tokens a second
     decode_tok_s: float | None
     rss_mb: float | None
+    kv: str = ""  # how keys and values are kept; ours alone
     blocks: str = ""  # how most weights are stored in the file
     load_s: float | None = None
     bytes_per_token: int | None = None  # weights and cache that a token of the decode reads
@@ -145,6 +147,7 @@ class Runner:
             "decode": case.decode,
             "at": case.at,
             "parent": os.getpid(),
+            "kv": case.kv,
         }
         try:
             runner.facts = runner.ask(json.dumps(values)) or {}
@@ -260,6 +263,7 @@ class Runner:
             prefill_tok_s=prefill,
             decode_tok_s=round(decode, 2),
             rss_mb=round(self.answers[-1]["rss"] / 1e6, 1),
+            kv="" if self.case.is_peer else self.case.kv,
             blocks=self.facts.get("blocks", ""),
             load_s=round(self.facts["load_s"], 3),
             profile=self.profile,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fireside.app.bench_llama_cpp import end_with, resident_bytes
 from fireside.app.catalogue import block_counts
 from fireside.engine import FiresideError, architectures, executors, open_checkpoint
-from fireside.engine.executors import Executor, Quant, native_measure
+from fireside.engine.executors import KV, Executor, Quant, native_measure
 from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.session import CHUNK
 
@@ -43,15 +43,17 @@ class Case:
         prefill: list[int],
         decode: int,
         at: list[int],
+        kv: KV,
     ) -> None:
         checkpoint = open_checkpoint(Path(path))
         architecture = architectures.get(checkpoint.config.architecture)
         self.plan = architecture.plan(checkpoint.config, checkpoint.tied)
         kind = executors.choose(kernels)
         started = time.perf_counter()
-        self.executor: Executor = kind.build(self.plan, checkpoint, quant, threads, None)
+        self.executor: Executor = kind.build(self.plan, checkpoint, quant, threads, None, kv)
         self.load_s = time.perf_counter() - started
         self.name = checkpoint.name
+        self.config = checkpoint.config
         self.blocks = next(iter(block_counts(checkpoint)))
         context = checkpoint.config.context_length
         self.prefill = [length for length in prefill if length <= context]
@@ -84,7 +86,8 @@ class Case:
         if isinstance(e, NativeExecutor):
             weights = native_measure.weight_bytes(e, self.plan)
         positions = (self.decode + 1) / 2
-        return round(weights + self.cache.nbytes / self.cache.capacity * positions)
+        kv: KV = e.kv if isinstance(e, NativeExecutor) else "f32"
+        return round(weights + executors.cache_bytes(self.config, kv) * positions)
 
     def measure(self) -> dict[str, Any]:
         """Seconds of each prefill, and of single tokens from the beginning and from each `at`."""

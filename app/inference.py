@@ -221,6 +221,7 @@ class Inference:
                 quant=spec.quant,
                 kernels=spec.kernels,
                 threads=spec.threads,
+                kv=spec.kv,
                 tokenizer=spec.tokenizer,
                 progress=progress,
                 admit=lambda need: self._make_room(job, spec, need),

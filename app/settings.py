@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from fireside.engine import Overflow, Quant, Sampling, Speculation
+    from fireside.engine import KV, Overflow, Quant, Sampling, Speculation
 
 Kind = Literal["text", "texts", "integer", "number"]
 KIND_NAMES = {
@@ -105,6 +105,12 @@ class Settings:
         minimum=0,
         maximum=MAX_THREADS,
         unset="as many as there are cores to use",
+    )
+    kv: KV = _setting(  # noqa: RUF009
+        "f16",
+        "Keys and values of the text in memory: f16 = halfs, f32 = exact and twice as large, q8 ="
+        " about half as large and less exact.",
+        choices=("f16", "f32", "q8"),
     )
     context: int = _setting(
         0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fireside.engine import (
+    KV,
     FinishReason,
     Overflow,
     Quant,
@@ -32,6 +33,7 @@ class ModelSpec:
     context: int = 0
     tokenizer: Path | None = None
     speculation: Speculation = "lookup"
+    kv: KV = "f16"
 
     @property
     def name(self) -> str:

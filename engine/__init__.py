@@ -38,13 +38,14 @@ from fireside.engine.events import (
     Statistics,
     Token,
 )
-from fireside.engine.executors import QUANTS, Quant
+from fireside.engine.executors import KV, QUANTS, Quant
 from fireside.engine.model import Model, load
 from fireside.engine.samplers import Sampling
 from fireside.engine.session import Overflow, Session
 from fireside.engine.speculation import Speculation
 
 __all__ = [
+    "KV",
     "QUANTS",
     "Alternative",
     "CheckpointError",

@@ -11,7 +11,7 @@ from fireside.engine.checkpoints import open_checkpoint
 from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, FiresideError
-from fireside.engine.executors import Executor, Progress, Quant
+from fireside.engine.executors import KV, Executor, Progress, Quant
 from fireside.engine.session import Session
 from fireside.engine.speculation import Speculation
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
@@ -80,6 +80,7 @@ def load(
     quant: Quant = "none",
     kernels: str = "auto",
     threads: int = 0,
+    kv: KV = "f16",
     tokenizer: str | Path | None = None,
     progress: Progress | None = None,
     admit: Callable[[Need], None] | None = None,
@@ -87,7 +88,8 @@ def load(
     """Open the model file at `path` and lay its weights out for the chosen kernels.
 
     quant: "none" = as the file has them, "q8" or "q4" = quantised now. kernels: "auto", "native"
-    or "numpy". threads: 0 = as many as there are cores to use. tokenizer: a file for checkpoints
+    or "numpy". threads: 0 = as many as there are cores to use. kv: how the cache keeps keys and
+    values: "f16", "f32" or "q8" (int8 blocks). tokenizer: a file for checkpoints
     that carry none (a `tokenizer.bin` or `tokenizer.model` beside the model is found by itself).
     progress(done, total) counts bytes; what it raises ends the loading.
     admit(need) is called before memory is taken, and may raise to refuse. Raises CheckpointError,
@@ -95,6 +97,8 @@ def load(
     """
     if quant not in executors.QUANTS:
         raise FiresideError(f"unknown quantisation {quant!r}", "choose none, q8 or q4")
+    if kv not in executors.KVS:
+        raise FiresideError(f"unknown kind of cache {kv!r}", "choose f16, f32 or q8")
     if not 0 <= threads <= MAX_THREADS:
         raise FiresideError(f"threads is {threads}", f"choose 0 (automatic) to {MAX_THREADS}")
     kind = executors.choose(kernels)
@@ -105,8 +109,9 @@ def load(
     if admit:
         c = checkpoint.config
         weights = kind.weights_nbytes(plan, checkpoint, quant)
-        admit(Need(weights, 4 * 2 * c.n_layers * c.kv_dim, c.context_length))
-    executor = kind.build(plan, checkpoint, quant, threads, progress)
+        kept: KV = "f32" if kind.name == "numpy" else kv
+        admit(Need(weights, executors.cache_bytes(c, kept), c.context_length))
+    executor = kind.build(plan, checkpoint, quant, threads, progress, kv)
     return Model(checkpoint, from_vocabulary(vocabulary), executor, quant)
 
 

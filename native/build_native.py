@@ -14,6 +14,7 @@ SOURCES = (
     "isa.c",
     "pack.c",
     "model.c",
+    "cache.c",
     "step.c",
     "kernels_reference.c",
     "kernels_avx2.c",

@@ -65,6 +65,8 @@ typedef struct fs_turn {
     const double *frequency;  /* [rotary_dim / 2] radians per position; copied */
 } fs_turn;
 
+enum { FS_CACHE_F32, FS_CACHE_F16, FS_CACHE_Q8 }; /* how keys and values are kept */
+
 typedef struct fs_shape {
     int32_t n_ops, n_buffers, n_matrices, n_vectors, n_turns;
     const fs_op *ops;
@@ -73,6 +75,7 @@ typedef struct fs_shape {
     const fs_weight *vectors;
     const fs_turn *turns;
     int32_t n_layers, n_kv_heads, head_dim;
+    int32_t cache;  /* FS_CACHE_... */
     int32_t vocab;  /* rows of the embedding */
     int32_t chunk;  /* rows that go through the operations at once */
     int32_t isa, threads;
@@ -85,15 +88,26 @@ fs_model *fs_model_new(const fs_shape *shape); /* NULL where memory is short */
 void fs_model_free(fs_model *model);
 int64_t fs_model_scratch(const fs_model *model); /* bytes beside the weights */
 
-fs_cache *fs_cache_new(const fs_model *model, int64_t capacity);
+/* A cache takes memory in pages as the text grows, up to `capacity` positions. A fork shares what
+ * its origin holds until one of the two writes there. Both are free to go first. */
+fs_cache *fs_cache_new(const fs_model *model, int64_t capacity); /* NULL where memory is short */
+fs_cache *fs_cache_fork(const fs_model *model, const fs_cache *origin);
 void fs_cache_free(fs_cache *cache);
-int64_t fs_cache_nbytes(const fs_cache *cache);
+int64_t fs_cache_nbytes(const fs_cache *cache); /* held now; what is shared counts for each */
+int64_t fs_cache_page_nbytes(const fs_model *model); /* of 64 positions */
 
-enum { FS_DONE, FS_ABORTED, FS_BAD_TOKEN, FS_BAD_POSITION };
+typedef struct fs_part {
+    fs_cache *cache;
+    const int32_t *tokens; /* [n] */
+    int32_t n, position;   /* position of the first */
+} fs_part;
+
+enum { FS_DONE, FS_ABORTED, FS_BAD_TOKEN, FS_BAD_POSITION, FS_NO_MEMORY };
 enum { FS_ROWS_NONE, FS_ROWS_LAST, FS_ROWS_ALL };
-/* tokens: [n]; logits: [0, 1 or n][vocab]. One call of one thread at a time. */
-int32_t fs_step(fs_model *model, fs_cache *cache, const int32_t *tokens, int32_t n,
-                int32_t position, int32_t rows, float *logits);
+/* Parts of different caches in one step; logits: [0, n_parts (the last row of each) or all rows, part
+ * by part][vocab]. One call of one thread at a time. */
+int32_t fs_step(fs_model *model, const fs_part *parts, int32_t n_parts, int32_t rows,
+                float *logits);
 void fs_abort(fs_model *model); /* the running step, or the next one, returns FS_ABORTED */
 
 /* Time that the first thread spent in each kind of operation (FS_EMBED ... FS_SELECT; a matmul's input

@@ -12,7 +12,8 @@
 
 #define FS_LANES 16 /* output rows in a panel, floats in a virtual vector */
 #define FS_BLOCK 32 /* weights that share one scale (Q8_0, Q4_0) */
-#define FS_QUERIES 4 /* queries that one call of attend() takes at most */
+#define FS_PAGE 64  /* positions in a page of the cache */
+#define FS_QUERIES 48 /* queries that one call of attend() takes at most */
 
 enum fs_kind { FS_F32, FS_F16, FS_Q8, FS_Q4, FS_KINDS };
 
@@ -55,19 +56,28 @@ typedef struct fs_out {
     int32_t add;
 } fs_out;
 
-/* Queries of one kv head: query i sees positions 0 .. position + i * step. */
+/* How keys and values lie in the cache; they are the FS_CACHE_... of fireside.h. */
+enum fs_cache_kind { FS_KV_F32, FS_KV_F16, FS_KV_Q8, FS_KV_KINDS };
+
+/* Queries of one kv head, against pages of FS_PAGE positions each.
+ *
+ * At `keys` bytes in a page:     number [4 blocks of 16 positions][head_dim][16 positions]
+ * At `values` bytes:             number [FS_PAGE][value_width]
+ * A number is a float, a half or an int8. Those have a float scale for up to 32 elements in a row,
+ *   behind the keys:   [4 blocks of 16 positions][groups][16 positions]
+ *   behind the values: [FS_PAGE][groups], groups = ceil(head_dim / 32) */
 typedef struct fs_attend {
-    const float *q; /* [queries][head_dim], q_stride apart */
-    int64_t q_stride;
-    const float *keys;   /* [blocks of 16 positions][head_dim][16 positions] */
-    const float *values; /* [positions][value_width] */
-    int64_t value_width; /* head_dim rounded up to 16 */
-    float *scores;       /* scratch [queries][score_stride] */
+    int32_t kind; /* FS_KV_... */
+    int32_t queries, head_dim;
+    int32_t value_width;   /* head_dim rounded up to 16 */
+    const float *q;        /* [queries][head_dim] */
+    const int32_t *length; /* [queries]: how many positions each sees; never less than the last */
+    const char *const *pages;
+    int64_t keys, values;
+    float *scores; /* scratch [queries][score_stride], for whole pages */
     int64_t score_stride;
-    float *out; /* [queries][head_dim], out_stride apart */
-    int64_t out_stride;
-    int32_t head_dim;
-    int32_t position, step;
+    float *page; /* scratch [FS_PAGE][value_width] */
+    float *out;  /* [queries][value_width] */
     float scale;
 } fs_attend;
 
@@ -86,8 +96,10 @@ typedef struct fs_kernels {
     /* x: [width] -> q: [blocks * 32], scale and shift: [blocks] */
     void (*quantise)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                      int32_t *shift);
-    /* scores, softmax and weighted values of `queries` <= FS_QUERIES queries */
-    void (*attend)(const fs_attend *a, int32_t queries);
+    /* scores, softmax and weighted values of up to FS_QUERIES queries */
+    void (*attend)(const fs_attend *a);
+    /* x: [count] -> y: [count] as 16-bit patterns, to nearest even, at most 65504 in size */
+    void (*to_half)(const float *x, int32_t count, uint16_t *y);
     /* halfs: [count] as 16-bit patterns -> y: [count] */
     void (*from_half)(const uint16_t *halfs, int64_t count, float *y);
     /* 16 rows of `words` numbers of 32 bits, `stride` bytes apart -> y: [words][16] */

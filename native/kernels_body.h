@@ -250,33 +250,65 @@ FS_MATMUL(fs_matmul_f16, fs_tile_f16, F_ONE, F_PANELS, F_ROWS, F_FEW)
 FS_MATMUL(fs_matmul_q8, fs_tile_q8, Q8_ONE, Q8_PANELS, Q8_ROWS, Q8_FEW)
 FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
 
-/* ---- attention: lane = position for the scores, lane = element for the values ---- */
+/* ---- attention: lane = position for the scores, lane = element for the values ----
+ *
+ * Pages one after the other, all queries with each. A score is one chain over the elements, an output
+ * one chain over the positions: neither depends on the queries beside it, nor on whether a page was
+ * turned into floats once for all of them (many queries) or is where it is read (few). */
 
-/* scores of B blocks of 16 positions for N queries */
-FS_INLINE void fs_score_tile(const int N, const int B, const fs_attend *a, int32_t query,
-                             int32_t block)
+/* 16 numbers of a cache from `index` on, as the floats that they stand for */
+FS_INLINE v16 v_cached(const int KIND, const char *p, int64_t index, v16 scale)
 {
-    const float *keys = a->keys + (int64_t)block * a->head_dim * FS_LANES;
-    const float *q = a->q + query * a->q_stride;
-    const int64_t step = (int64_t)a->head_dim * FS_LANES;
-    v16 acc[FS_QUERIES][A_BLOCKS];
+    if (KIND == FS_KV_F32) return v_load((const float *)p + index);
+    if (KIND == FS_KV_F16) return v_half((const uint16_t *)p + index);
+    return v_mul(v_from_i8((const int8_t *)p + index), scale);
+}
+
+/* scores of N queries with B blocks of a page's keys */
+FS_INLINE void fs_score_tile(const int KIND, const int N, const int B, const fs_attend *a,
+                             const char *keys, int32_t query, int32_t block, float *scores)
+{
+    const int64_t dim = a->head_dim, groups = (dim + FS_BLOCK - 1) / FS_BLOCK;
+    const int64_t unit = KIND == FS_KV_Q8 ? FS_BLOCK : dim;
+    const float *scales = (const float *)(keys + FS_PAGE * dim) + block * groups * FS_LANES;
+    const float *q = a->q + query * dim;
+    const int64_t index = block * dim * FS_LANES;
+    v16 acc[A_MANY][A_ALONE], s[A_ALONE];
     FS_UNROLL for (int i = 0; i < N; i++)
         FS_UNROLL for (int b = 0; b < B; b++) acc[i][b] = v_set(0.0f);
-    for (int64_t d = 0; d < a->head_dim; d++) {
-        v16 k[A_BLOCKS];
+    for (int64_t first = 0; first < dim; first += unit, scales += FS_LANES) {
+        const int64_t end = first + unit < dim ? first + unit : dim;
         FS_UNROLL for (int b = 0; b < B; b++)
-            k[b] = v_load(keys + b * step + d * FS_LANES);
-        FS_UNROLL for (int i = 0; i < N; i++) {
-            v16 c = v_set(q[i * a->q_stride + d]);
+            s[b] = KIND == FS_KV_Q8 ? v_load(scales + b * groups * FS_LANES) : v_set(1.0f);
+        for (int64_t d = first; d < end; d++) {
+            v16 k[A_ALONE];
             FS_UNROLL for (int b = 0; b < B; b++)
-                acc[i][b] = v_fma(k[b], c, acc[i][b]);
+                k[b] = v_cached(KIND, keys, index + (b * dim + d) * FS_LANES, s[b]);
+            FS_UNROLL for (int i = 0; i < N; i++) {
+                v16 c = v_set(q[i * dim + d]);
+                FS_UNROLL for (int b = 0; b < B; b++) acc[i][b] = v_fma(k[b], c, acc[i][b]);
+            }
         }
     }
     v16 scale = v_set(a->scale);
+    scores += query * a->score_stride + block * FS_LANES;
     FS_UNROLL for (int i = 0; i < N; i++)
         FS_UNROLL for (int b = 0; b < B; b++)
-            v_store(a->scores + (query + i) * a->score_stride + (int64_t)(block + b) * FS_LANES,
-                    v_mul(acc[i][b], scale));
+            v_store(scores + i * a->score_stride + b * FS_LANES, v_mul(acc[i][b], scale));
+}
+
+/* of N queries: those blocks of a page of which the last of them sees something */
+FS_INLINE void fs_score_page(const int KIND, const int N, const fs_attend *a, const char *keys,
+                             int32_t query, int64_t start)
+{
+    const int64_t seen = a->length[query + N - 1] - start;
+    const int32_t blocks = (int32_t)((seen < FS_PAGE ? seen + FS_LANES - 1 : FS_PAGE) / FS_LANES);
+    const int B = N == 1 ? A_ALONE : A_BLOCKS;
+    int32_t block = 0;
+    for (; block + B <= blocks; block += B)
+        fs_score_tile(KIND, N, B, a, keys, query, block, a->scores + start);
+    for (; block < blocks; block++)
+        fs_score_tile(KIND, N, 1, a, keys, query, block, a->scores + start);
 }
 
 /* scores [0, length) of one query -> e^(score - max), in place; returns 1 / their sum */
@@ -301,71 +333,157 @@ FS_INLINE float fs_softmax(float *scores, int32_t length)
     return 1.0f / v_sum(sum);
 }
 
-/* C vectors of elements for N queries; those after the first see `step` positions more each */
-FS_INLINE void fs_value_tile(const int N, const int C, const fs_attend *a, const float *inverse,
-                             int32_t query, int32_t element)
+/* adds a page's values to C vectors of elements of N queries */
+FS_INLINE void fs_value_tile(const int KIND, const int N, const int C, const fs_attend *a,
+                             const char *values, int32_t query, int32_t element, int64_t start)
 {
-    const float *values = a->values + element;
-    const float *p = a->scores + query * a->score_stride;
-    v16 acc[FS_QUERIES][A_WIDE];
+    const int64_t width = a->value_width, groups = (a->head_dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(values + FS_PAGE * width);
+    const float *p = a->scores + query * a->score_stride + start;
+    float *out = a->out + query * width + element;
+    v16 acc[A_MANY][A_ALONE];
+#define FS_VALUE(t, c)                                                                          \
+    v_cached(KIND, values, (t) * width + element + (c) * FS_LANES,                              \
+             KIND == FS_KV_Q8 ? v_set(scales[(t) * groups + (element / FS_LANES + (c)) / 2])    \
+                              : v_set(1.0f))
     FS_UNROLL for (int i = 0; i < N; i++)
-        FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_set(0.0f);
-    int64_t t = 0, common = (int64_t)a->position + query * a->step + 1;
+        FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_load(out + i * width + c * FS_LANES);
+    int64_t common = a->length[query] - start, t = 0;
+    if (common > FS_PAGE) common = FS_PAGE;
     for (; t < common; t++) {
-        v16 v[A_WIDE];
-        FS_UNROLL for (int c = 0; c < C; c++)
-            v[c] = v_load(values + t * a->value_width + c * FS_LANES);
+        v16 v[A_ALONE];
+        FS_UNROLL for (int c = 0; c < C; c++) v[c] = FS_VALUE(t, c);
         FS_UNROLL for (int i = 0; i < N; i++) {
             v16 s = v_set(p[i * a->score_stride + t]);
-            FS_UNROLL for (int c = 0; c < C; c++)
-                acc[i][c] = v_fma(s, v[c], acc[i][c]);
+            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, v[c], acc[i][c]);
         }
     }
     FS_UNROLL for (int i = 0; i < N; i++) {
-        for (t = common; t < common + i * a->step; t++) {
+        int64_t end = a->length[query + i] - start;
+        if (end > FS_PAGE) end = FS_PAGE;
+        for (t = common; t < end; t++) {
             v16 s = v_set(p[i * a->score_stride + t]);
-            FS_UNROLL for (int c = 0; c < C; c++)
-                acc[i][c] = v_fma(s, v_load(values + t * a->value_width + c * FS_LANES), acc[i][c]);
+            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, FS_VALUE(t, c), acc[i][c]);
         }
-        float *out = a->out + (query + i) * a->out_stride + element;
-        v16 scale = v_set(inverse[query + i]);
-        FS_UNROLL for (int c = 0; c < C; c++) {
-            int32_t n = a->head_dim - element - c * FS_LANES;
-            v16 y = v_mul(acc[i][c], scale);
-            if (n >= FS_LANES)
-                v_store(out + c * FS_LANES, y);
-            else if (n > 0)
-                v_store_n(out + c * FS_LANES, y, n);
-        }
+        FS_UNROLL for (int c = 0; c < C; c++) v_store(out + i * width + c * FS_LANES, acc[i][c]);
     }
+#undef FS_VALUE
 }
 
-FS_INLINE void fs_attend_n(const int N, const fs_attend *a, int32_t query)
+FS_INLINE void fs_value_page(const int KIND, const int N, const fs_attend *a, const char *values,
+                             int32_t query, int64_t start)
 {
-    const int32_t last = a->position + (query + N - 1) * a->step;
-    const int32_t blocks = last / FS_LANES + 1;
-    float inverse[FS_QUERIES];
-    int32_t block = 0, element = 0;
-    for (; block + A_BLOCKS <= blocks; block += A_BLOCKS) fs_score_tile(N, A_BLOCKS, a, query, block);
-    for (; block < blocks; block++) fs_score_tile(N, 1, a, query, block);
-    for (int32_t i = query; i < query + N; i++)
-        inverse[i] = fs_softmax(a->scores + i * a->score_stride, a->position + i * a->step + 1);
-    for (; element + A_WIDE * FS_LANES <= a->value_width; element += A_WIDE * FS_LANES)
-        fs_value_tile(N, A_WIDE, a, inverse, query, element);
-    if (A_WIDE > 3 && element + 3 * FS_LANES == a->value_width) {
-        fs_value_tile(N, A_WIDE > 3 ? 3 : 1, a, inverse, query, element); /* heads of 48 */
+    const int C = N == 1 ? A_ALONE : A_WIDE;
+    int32_t element = 0, width = a->value_width;
+    for (; element + C * FS_LANES <= width; element += C * FS_LANES)
+        fs_value_tile(KIND, N, C, a, values, query, element, start);
+    if (C > 3 && element + 3 * FS_LANES == width) { /* heads of 48 */
+        fs_value_tile(KIND, N, C > 3 ? 3 : 1, a, values, query, element, start);
         return;
     }
-    for (; element < a->value_width; element += FS_LANES)
-        fs_value_tile(N, 1, a, inverse, query, element);
+    for (; element < width; element += FS_LANES)
+        fs_value_tile(KIND, N, 1, a, values, query, element, start);
 }
 
-static void fs_attend_queries(const fs_attend *a, int32_t queries)
+/* a page's keys or values as floats, into the scratch */
+FS_INLINE void fs_unpack_keys(const int KIND, const fs_attend *a, const char *keys, int64_t seen)
 {
-    if (queries == FS_QUERIES) {
-        fs_attend_n(FS_QUERIES, a, 0);
-    } else {
-        for (int32_t i = 0; i < queries; i++) fs_attend_n(1, a, i);
+    const int64_t dim = a->head_dim, groups = (dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(keys + FS_PAGE * dim);
+    for (int64_t b = 0; b * FS_LANES < seen; b++)
+        for (int64_t d = 0; d < dim; d++) {
+            const float *s = scales + (b * groups + d / FS_BLOCK) * FS_LANES;
+            v16 scale = KIND == FS_KV_Q8 ? v_load(s) : v_set(1.0f);
+            int64_t index = (b * dim + d) * FS_LANES;
+            v_store(a->page + index, v_cached(KIND, keys, index, scale));
+        }
+}
+
+FS_INLINE void fs_unpack_values(const int KIND, const fs_attend *a, const char *values, int64_t seen)
+{
+    const int64_t width = a->value_width, groups = (a->head_dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(values + FS_PAGE * width);
+    for (int64_t t = 0; t < seen; t++)
+        for (int64_t i = 0; i < width; i += FS_LANES) {
+            float s = KIND == FS_KV_Q8 ? scales[t * groups + i / FS_BLOCK] : 1.0f;
+            v_store(a->page + t * width + i, v_cached(KIND, values, t * width + i, v_set(s)));
+        }
+}
+
+#define FS_QUERY_TILES(page, KIND, data)                                                        \
+    for (; i + A_MANY <= a->queries; i += A_MANY) page(KIND, A_MANY, a, data, i, start);        \
+    for (; i + A_FEW <= a->queries; i += A_FEW) page(KIND, A_FEW, a, data, i, start);           \
+    for (; i < a->queries; i++) page(KIND, 1, a, data, i, start)
+
+/* BARE: pages are read where they are */
+FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a)
+{
+    const int64_t last = a->length[a->queries - 1], width = a->value_width;
+    float inverse[FS_QUERIES];
+    int32_t i = 0; /* the first query that sees anything of the page */
+    for (int64_t start = 0; start < last; start += FS_PAGE) {
+        const char *keys = a->pages[start / FS_PAGE] + a->keys;
+        const int32_t first = i;
+        if (!BARE) fs_unpack_keys(KIND, a, keys, last - start < FS_PAGE ? last - start : FS_PAGE);
+        if (BARE) {
+            FS_QUERY_TILES(fs_score_page, KIND, keys);
+        } else {
+            FS_QUERY_TILES(fs_score_page, FS_KV_F32, (const char *)a->page);
+        }
+        for (i = first; i < a->queries && a->length[i] <= start + FS_PAGE;) i++;
+    }
+    for (i = 0; i < a->queries; i++) {
+        inverse[i] = fs_softmax(a->scores + i * a->score_stride, a->length[i]);
+        for (int64_t e = 0; e < width; e += FS_LANES) v_store(a->out + i * width + e, v_set(0.0f));
+    }
+    i = 0;
+    for (int64_t start = 0; start < last; start += FS_PAGE) {
+        const char *values = a->pages[start / FS_PAGE] + a->values;
+        const int32_t first = i;
+        if (!BARE) fs_unpack_values(KIND, a, values, last - start < FS_PAGE ? last - start : FS_PAGE);
+        if (BARE) {
+            FS_QUERY_TILES(fs_value_page, KIND, values);
+        } else {
+            FS_QUERY_TILES(fs_value_page, FS_KV_F32, (const char *)a->page);
+        }
+        for (i = first; i < a->queries && a->length[i] <= start + FS_PAGE;) i++;
+    }
+    for (i = 0; i < a->queries; i++)
+        for (int64_t e = 0; e < width; e += FS_LANES) {
+            float *out = a->out + i * width + e;
+            v_store(out, v_mul(v_load(out), v_set(inverse[i])));
+        }
+}
+
+static void fs_attend_queries(const fs_attend *a)
+{
+    const int many = a->queries >= 2 * A_MANY;
+    switch (a->kind) {
+    case FS_KV_F32: fs_attend_kind(FS_KV_F32, 1, a); break;
+    case FS_KV_F16:
+        if (many)
+            fs_attend_kind(FS_KV_F16, 0, a);
+        else
+            fs_attend_kind(FS_KV_F16, 1, a);
+        break;
+    default:
+        if (many)
+            fs_attend_kind(FS_KV_Q8, 0, a);
+        else
+            fs_attend_kind(FS_KV_Q8, 1, a);
+    }
+}
+
+static void fs_to_half(const float *x, int32_t count, uint16_t *y)
+{
+    const v16 low = v_set(-65504.0f), high = v_set(65504.0f);
+    int32_t i = 0;
+    for (; i + FS_LANES <= count; i += FS_LANES)
+        v_store_half(y + i, v_min(v_max(v_load(x + i), low), high));
+    if (i < count) {
+        uint16_t halfs[FS_LANES];
+        v_store_half(halfs, v_min(v_max(v_load_n(x + i, count - i), low), high));
+        memcpy(y + i, halfs, (size_t)(count - i) * sizeof *y);
     }
 }
 
@@ -467,5 +585,6 @@ static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
 #define FS_BODY_ENTRIES                                                                         \
     .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm,\
     .silu_mul = fs_silu_mul, .quantise = fs_quantise, .attend = fs_attend_queries,              \
-    .from_half = fs_from_half, .turn = fs_turn, .quantise_q8_0 = fs_quantise_q8_0,              \
+    .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \
+    .quantise_q8_0 = fs_quantise_q8_0,                                                          \
     .quantise_q4_0 = fs_quantise_q4_0

@@ -29,7 +29,7 @@ enum { MAX_P = 4, MAX_R = 6 };
 enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 2 };
 enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 3, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 3, Q4_FEW = 2 };
-enum { A_BLOCKS = 1, A_WIDE = 1 };
+enum { A_MANY = 4, A_FEW = 2, A_BLOCKS = 1, A_WIDE = 1, A_ALONE = 4 };
 
 #include "kernels_body.h"
 

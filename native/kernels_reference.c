@@ -36,6 +36,14 @@ FS_INLINE v16 v_half(const void *p)
     memcpy(halfs, p, sizeof halfs);
     LANEWISE(fs_half_to_float(halfs[lane]));
 }
+/* to nearest even */
+FS_INLINE void v_store_half(void *p, v16 a)
+{
+    uint16_t halfs[FS_LANES];
+    EACH halfs[lane] = fs_float_to_half(a.f[lane]);
+    memcpy(p, halfs, sizeof halfs);
+}
+FS_INLINE v16 v_from_i8(const int8_t *p) { LANEWISE((float)p[lane]); }
 FS_INLINE v16 v_fma(v16 a, v16 b, v16 c) { LANEWISE(fmaf(a.f[lane], b.f[lane], c.f[lane])); }
 FS_INLINE v16 v_add(v16 a, v16 b) { LANEWISE(a.f[lane] + b.f[lane]); }
 FS_INLINE v16 v_sub(v16 a, v16 b) { LANEWISE(a.f[lane] - b.f[lane]); }
@@ -165,7 +173,8 @@ enum { F_ONE = 1, F_PANELS = 1, F_ROWS = 1, F_FEW = 1 };
 enum { Q8_ONE = 1, Q8_PANELS = 1, Q8_ROWS = 1, Q8_FEW = 1 };
 enum { Q4_ONE = 1, Q4_PANELS = 1, Q4_ROWS = 1, Q4_FEW = 1 };
 enum { MAX_P = 1, MAX_R = 1 };
-enum { A_BLOCKS = 1, A_WIDE = 1 };
+/* attention: queries at once (many, few), blocks of keys and vectors of values with them, alone */
+enum { A_MANY = 1, A_FEW = 1, A_BLOCKS = 1, A_WIDE = 1, A_ALONE = 1 };
 
 #include "kernels_body.h"
 

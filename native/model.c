@@ -1,4 +1,5 @@
-/* Making and freeing models and caches: all memory a step needs is taken here. */
+/* Making and freeing models: all memory a step needs, but for the cache, is taken here. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +31,19 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
     for (int32_t i = 0; i < shape->n_buffers; i++)
         m->buffers[i].data = take(arena, m->chunk * m->buffers[i].stride * 4);
     take_prepared(arena, m, m->chunk, &m->shared);
+    m->rows = take(arena, m->chunk * (int64_t)sizeof *m->rows);
+    m->runs = take(arena, m->chunk * (int64_t)sizeof *m->runs);
+    m->selected = take(arena, m->chunk * 4);
     for (int32_t i = 0; i < m->threads; i++) {
         take(arena, 64); /* keeps neighbours off each other's cache lines */
         take_prepared(arena, m, 1, &m->mine[i]);
         m->mine[i].scratch = take(arena, m->q_stride * FS_LANES);
+        fs_attending *a = &m->attending[i];
+        const int64_t width = m->layout.value_width;
+        a->q = take(arena, FS_QUERIES * width * 4);
+        a->out = take(arena, FS_QUERIES * width * 4);
+        a->page = take(arena, FS_PAGE * width * 4);
+        a->length = take(arena, FS_QUERIES * 4);
     }
 }
 
@@ -58,7 +68,10 @@ static int fill_model(fs_model *m, const fs_shape *shape)
     m->vectors = calloc((size_t)shape->n_vectors + 1, sizeof *m->vectors);
     m->turns = calloc((size_t)shape->n_turns + 1, sizeof *m->turns);
     m->mine = calloc((size_t)m->threads, sizeof *m->mine);
-    if (!m->ops || !m->buffers || !m->matrices || !m->vectors || !m->turns || !m->mine) return 0;
+    m->attending = calloc((size_t)m->threads, sizeof *m->attending);
+    if (!m->ops || !m->buffers || !m->matrices || !m->vectors || !m->turns || !m->mine ||
+        !m->attending)
+        return 0;
     for (int32_t i = 0; i < shape->n_buffers; i++) {
         m->buffers[i].stride = fs_round_up(shape->widths[i], FS_LANES);
         if (m->buffers[i].stride > widest) widest = m->buffers[i].stride;
@@ -70,7 +83,7 @@ static int fill_model(fs_model *m, const fs_shape *shape)
     for (int32_t i = 0; i < shape->n_vectors; i++) m->vectors[i] = shape->vectors[i].data;
     for (int32_t i = 0; i < shape->n_turns; i++) {
         const fs_turn *t = &shape->turns[i];
-        m->turns[i] = (fs_turning){t->rotary_dim, t->half, NULL};
+        m->turns[i] = (fs_turning){t->rotary_dim, t->half, NULL, NULL};
         m->turns[i].frequency = copy(t->frequency, t->rotary_dim / 2, sizeof(double));
         if (!m->turns[i].frequency) return 0;
     }
@@ -96,9 +109,7 @@ fs_model *fs_model_new(const fs_shape *shape)
     m->threads = shape->threads;
     m->chunk = shape->chunk;
     m->n_ops = shape->n_ops;
-    m->n_layers = shape->n_layers;
-    m->n_kv_heads = shape->n_kv_heads;
-    m->head_dim = shape->head_dim;
+    fs_layout_init(&m->layout, shape->cache, shape->n_layers, shape->n_kv_heads, shape->head_dim);
     m->n_turns = shape->n_turns;
     m->vocab = shape->vocab;
     if (!fill_model(m, shape)) {
@@ -112,60 +123,66 @@ void fs_model_free(fs_model *m)
 {
     if (!m) return;
     if (m->turns)
-        for (int32_t i = 0; i < m->n_turns; i++) free(m->turns[i].frequency);
+        for (int32_t i = 0; i < m->n_turns; i++) {
+            free(m->turns[i].frequency);
+            free(m->turns[i].table);
+        }
     free(m->turns);
     free(m->ops);
     free(m->buffers);
     free(m->matrices);
     free(m->vectors);
     free(m->mine);
+    free(m->attending);
+    fs_memory_free(m->scores, m->threads * m->score_room * 4);
     fs_memory_free(m->scratch, m->scratch_nbytes);
     free(m);
 }
 
 int64_t fs_model_scratch(const fs_model *m) { return m->scratch_nbytes; }
 
-static void take_cache(fs_arena *arena, const fs_model *m, fs_cache *c)
+/* cos and sin of positions up to `end`, in double */
+static void fill_turns(fs_model *m, int64_t end)
 {
-    c->keys = take(arena, m->n_layers * c->layer_keys * 4);
-    c->values = take(arena, m->n_layers * c->layer_values * 4);
-    c->scores = take(arena, m->threads * FS_QUERIES * c->capacity * 4);
-    for (int32_t t = 0; t < m->n_turns; t++)
-        c->turns[t] = take(arena, c->capacity * m->turns[t].rotary_dim * 4);
-}
-
-fs_cache *fs_cache_new(const fs_model *m, int64_t capacity)
-{
-    fs_cache *c = calloc(1, sizeof *c);
-    if (!c) return NULL;
-    c->capacity = fs_round_up(capacity, FS_LANES);
-    c->value_width = fs_round_up(m->head_dim, FS_LANES);
-    c->layer_keys = m->n_kv_heads * c->capacity * m->head_dim;
-    c->layer_values = m->n_kv_heads * c->capacity * c->value_width;
-    c->n_turns = m->n_turns;
-    c->turns = calloc((size_t)m->n_turns + 1, sizeof *c->turns);
-    if (c->turns) {
-        fs_arena arena = {NULL, 0};
-        take_cache(&arena, m, c);
-        c->nbytes = arena.used;
-        /* no huge pages: 8% faster attention, but a short text would touch all of a long cache */
-        arena = (fs_arena){fs_memory_new(arena.used, 0), 0};
-        c->memory = arena.memory;
-        if (c->memory) {
-            take_cache(&arena, m, c);
-            return c;
+    for (; m->turned < end; m->turned++) {
+        for (int32_t t = 0; t < m->n_turns; t++) {
+            int32_t pairs = m->turns[t].rotary_dim / 2;
+            float *table = m->turns[t].table + m->turned * pairs * 2;
+            for (int32_t i = 0; i < pairs; i++) {
+                double angle = (double)m->turned * m->turns[t].frequency[i];
+                table[2 * i] = (float)cos(angle);
+                table[2 * i + 1] = (float)sin(angle);
+            }
         }
     }
-    fs_cache_free(c);
-    return NULL;
 }
 
-void fs_cache_free(fs_cache *c)
+static int grow_turns(fs_model *m, int64_t length)
 {
-    if (!c) return;
-    fs_memory_free(c->memory, c->nbytes);
-    free(c->turns);
-    free(c);
+    int64_t room = length > 2 * m->turn_room ? length : 2 * m->turn_room;
+    for (int32_t t = 0; t < m->n_turns; t++) {
+        int64_t nbytes = (room < 256 ? 256 : room) * m->turns[t].rotary_dim * 4;
+        float *table = realloc(m->turns[t].table, (size_t)(nbytes ? nbytes : 4));
+        if (!table) return 0;
+        m->turns[t].table = table;
+    }
+    m->turn_room = room < 256 ? 256 : room;
+    return 1;
 }
 
-int64_t fs_cache_nbytes(const fs_cache *c) { return c->nbytes; }
+int fs_model_reserve(fs_model *m, int64_t length)
+{
+    const int64_t needed = fs_round_up(length, FS_PAGE) * FS_FEWEST;
+    if (needed > m->score_room) {
+        int64_t room = needed > FS_SCORES ? 2 * needed : FS_SCORES;
+        float *scores = fs_memory_new(m->threads * room * 4, 0);
+        if (!scores) return 0;
+        fs_memory_free(m->scores, m->threads * m->score_room * 4);
+        m->scores = scores;
+        m->score_room = room;
+        for (int32_t i = 0; i < m->threads; i++) m->attending[i].scores = scores + i * room;
+    }
+    if (length > m->turn_room && !grow_turns(m, length)) return 0;
+    fill_turns(m, length);
+    return 1;
+}

@@ -7,6 +7,9 @@
 #include "fireside.h"
 #include "governor.h"
 
+#define FS_FEWEST 6     /* queries that there is always room for at once */
+#define FS_SCORES 65536 /* scores of a thread, unless FS_FEWEST need more: 256 KiB */
+
 typedef struct {
     float *data; /* [chunk][stride] */
     int64_t stride;
@@ -24,20 +27,53 @@ typedef struct {
 typedef struct {
     int32_t rotary_dim, half;
     double *frequency;
+    float *table; /* [positions][rotary_dim / 2][cos, sin] */
 } fs_turning;
+
+/* Where things are in a page of the cache: [layer][kv head], each keys, then values (kernels.h). */
+typedef struct {
+    int32_t kind; /* FS_KV_... */
+    int32_t head_dim, n_kv_heads, value_width, groups;
+    int64_t values, head_nbytes, page_nbytes; /* bytes */
+} fs_layout;
+
+/* A row of the chunk that is computed: a token, its place, and the cache that it goes to. */
+typedef struct {
+    fs_cache *cache;
+    int32_t token, position;
+} fs_row;
+
+/* Rows of a chunk that follow each other in one cache. */
+typedef struct {
+    int32_t first, count;
+} fs_run_of_rows;
+
+/* What attention works with, each thread for itself. */
+typedef struct {
+    float *q, *out, *page, *scores;
+    int32_t *length;
+} fs_attending;
 
 struct fs_model {
     fs_kernels kernels;
+    fs_layout layout;
     int32_t threads, chunk;
-    int32_t n_ops, n_layers, n_kv_heads, head_dim, n_turns, vocab;
+    int32_t n_ops, n_turns, vocab;
     fs_op *ops;
     fs_buffer *buffers;
     fs_matrix *matrices;
     const float **vectors;
     fs_turning *turns;
+    int64_t turned, turn_room;            /* positions in the tables of turns, room in them */
     int64_t f_stride, q_stride, b_stride; /* of prepared rows */
     fs_prepared shared;                   /* [chunk] rows */
     fs_prepared *mine;                    /* [threads], one row each */
+    fs_attending *attending;              /* [threads] */
+    int64_t score_room;                   /* floats in each one's scores */
+    float *scores;                        /* [threads][score_room] */
+    fs_row *rows;                         /* [chunk] */
+    fs_run_of_rows *runs;                 /* [chunk] */
+    int32_t *selected;                    /* [chunk]: rows whose logits are wanted */
     char *scratch;
     int64_t scratch_nbytes;
     fs_governor governor;
@@ -47,13 +83,16 @@ struct fs_model {
 };
 
 struct fs_cache {
-    int64_t capacity, value_width, layer_keys, layer_values, nbytes;
-    float *keys;   /* [layer][kv head][capacity / 16][head_dim][16] */
-    float *values; /* [layer][kv head][capacity][value_width] */
-    float *scores; /* [threads][FS_QUERIES][capacity] */
-    float **turns; /* per turn: [capacity][rotary_dim / 2][cos, sin] */
-    int32_t n_turns, turned; /* positions for which the turns are filled in */
-    char *memory;
+    int64_t capacity, page_nbytes;
+    int64_t held; /* pages, from the first on */
+    char **pages;
 };
+
+void fs_layout_init(fs_layout *layout, int32_t kind, int32_t n_layers, int32_t n_kv_heads,
+                    int32_t head_dim);
+/* Pages for positions [position, position + n) that nobody else holds; 0 where memory is short. */
+int fs_cache_reserve(fs_cache *cache, int64_t position, int64_t n);
+/* Room for texts of `length` positions: turns and scores; 0 where memory is short. */
+int fs_model_reserve(fs_model *model, int64_t length);
 
 #endif

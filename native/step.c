@@ -1,10 +1,12 @@
 /* One step: a chunk of rows through all operations of a plan, in one parallel region.
  *
+ * Rows may belong to several texts: a row knows its cache and its position, and only rope and
+ * attention ask for them.
+ *
  * Baseline code only: what computes is behind the function pointers of fs_kernels. Operations are
  * parted by a barrier of our own; with one row, cheap work (norm, activation, quantising) is done by
  * every thread for itself, which costs less than a barrier. */
 #define _GNU_SOURCE
-#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -22,17 +24,18 @@ enum { SPINS = 300 }; /* pauses before a waiting thread gives its core away */
 
 typedef struct {
     fs_model *model;
-    fs_cache *cache;
-    const int32_t *tokens; /* of this chunk */
-    int32_t position;      /* of its first row */
-    int32_t select;        /* FS_ROWS_... of this chunk */
-    float *logits;         /* of this chunk */
+    int32_t n_runs;     /* of the chunk's rows: see model.h */
+    int32_t n_selected; /* rows of the chunk whose logits are wanted */
+    int32_t apart;      /* no two rows of the chunk have the same cache */
+    float *logits;      /* of this chunk */
     char pad0[64];
     _Atomic int32_t arrived;
     char pad1[64];
     _Atomic int32_t phase;
     int32_t stop;
     char pad2[64];
+    _Atomic int32_t next; /* task of this operation that nobody has taken yet */
+    char pad3[64];
 } fs_run;
 
 typedef struct {
@@ -75,6 +78,7 @@ static int meet(const fs_worker *w)
     int32_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
     if (atomic_fetch_add_explicit(&run->arrived, 1, memory_order_acq_rel) == w->count - 1) {
         atomic_store_explicit(&run->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&run->next, 0, memory_order_relaxed);
         run->stop = atomic_load_explicit(&run->model->abort, memory_order_relaxed);
         atomic_store_explicit(&run->phase, phase + 1, memory_order_release);
     } else {
@@ -116,7 +120,7 @@ static void embed(const fs_worker *w, const fs_op *op)
     int32_t row, end;
     share(w, w->rows, &row, &end);
     for (; row < end; row++)
-        fs_unpack_row(&w->run->model->matrices[op->matrix], w->run->tokens[row],
+        fs_unpack_row(&w->run->model->matrices[op->matrix], w->run->model->rows[row].token,
                       row_of(w, op->out, row));
 }
 
@@ -145,7 +149,7 @@ static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t 
 {
     const fs_turning *t = &run->model->turns[turn];
     int32_t pairs = t->rotary_dim / 2;
-    const float *table = run->cache->turns[turn] + (int64_t)position * pairs * 2;
+    const float *table = t->table + (int64_t)position * pairs * 2;
     int32_t near = t->half ? 1 : 2, far = t->half ? pairs : 1;
     for (int32_t head = 0; head < width; head += head_dim) {
         for (int32_t i = 0; i < pairs; i++) {
@@ -162,7 +166,7 @@ static void rope(const fs_worker *w, const fs_op *op)
     int32_t row, end;
     share(w, w->rows, &row, &end);
     for (; row < end; row++)
-        turn_row(w->run, op->rope_q, op->head_dim, op->x.width, w->run->position + row,
+        turn_row(w->run, op->rope_q, op->head_dim, op->x.width, w->run->model->rows[row].position,
                  row_of(w, op->x, row));
 }
 
@@ -215,95 +219,159 @@ static void matmul(const fs_worker *w, const fs_op *op)
                                          panel + poll < end ? panel + poll : end);
 }
 
-/* k and v of a row and a kv head into the cache */
-static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
-{
-    fs_cache *c = w->run->cache;
-    const int32_t dim = op->head_dim;
-    const int64_t position = w->run->position + row;
-    float *k = row_of(w, op->y, row) + head * dim;
-    const float *v = row_of(w, op->z, row) + head * dim;
-    if (op->rope_k >= 0) turn_row(w->run, op->rope_k, dim, dim, (int32_t)position, k);
-    float *keys = c->keys + op->layer * c->layer_keys + head * c->capacity * dim +
-                  position / FS_LANES * FS_LANES * dim + position % FS_LANES;
-    float *values = c->values + op->layer * c->layer_values +
-                    (head * c->capacity + position) * c->value_width;
-    for (int32_t d = 0; d < dim; d++) keys[d * FS_LANES] = k[d];
-    memcpy(values, v, (size_t)dim * sizeof(float));
-}
-
-/* `queries` query heads from `head` on (step 0), or rows from `row` on of one head (step 1) */
-static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t head, int32_t queries,
-                   int32_t step)
+/* x: [head_dim] into numbers `step` apart, those of a kind with scales scale_step apart */
+static void store_head(const fs_worker *w, const float *x, char *numbers, int32_t step,
+                       char *scales, int32_t scale_step)
 {
     const fs_model *m = w->run->model;
-    const fs_cache *c = w->run->cache;
-    const int32_t dim = op->head_dim, group = op->x.width / op->y.width, kv = head / group;
-    fs_attend a = {.q = row_of(w, op->x, row) + head * dim,
-                   .q_stride = step ? stride_of(w, op->x) : dim,
-                   .keys = c->keys + op->layer * c->layer_keys + kv * c->capacity * dim,
-                   .values = c->values + op->layer * c->layer_values +
-                             kv * c->capacity * c->value_width,
-                   .value_width = c->value_width,
-                   .scores = c->scores + (int64_t)w->index * FS_QUERIES * c->capacity,
-                   .score_stride = c->capacity,
-                   .out = row_of(w, op->out, row) + head * dim,
-                   .out_stride = step ? stride_of(w, op->out) : dim,
-                   .head_dim = dim,
-                   .position = w->run->position + row,
-                   .step = step,
-                   .scale = op->scale};
-    m->kernels.attend(&a, queries);
+    const int32_t dim = m->layout.head_dim, groups = m->layout.groups;
+    const fs_prepared *mine = &m->mine[w->index];
+    if (m->layout.kind == FS_KV_F32) {
+        for (int32_t d = 0; d < dim; d++) ((float *)numbers)[d * step] = x[d];
+    } else if (m->layout.kind == FS_KV_F16) {
+        uint16_t *halfs = (uint16_t *)mine->f;
+        m->kernels.to_half(x, dim, halfs);
+        for (int32_t d = 0; d < dim; d++) ((uint16_t *)numbers)[d * step] = halfs[d];
+    } else {
+        m->kernels.quantise(x, dim, 0, mine->q, mine->scale, mine->shift);
+        for (int32_t d = 0; d < dim; d++) numbers[d * step] = (char)mine->q[d];
+        for (int32_t g = 0; g < groups; g++) ((float *)scales)[g * scale_step] = mine->scale[g];
+    }
 }
 
-/* all query heads of one kv head, for a single row */
-static void attend_group(const fs_worker *w, const fs_op *op, int32_t kv)
+/* k and v of a row and a kv head into the cache, k turned */
+static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
 {
+    static const int64_t SIZES[FS_KV_KINDS] = {4, 2, 1};
+    const fs_model *m = w->run->model;
+    const fs_layout *l = &m->layout;
+    const int64_t dim = l->head_dim, size = SIZES[l->kind], position = m->rows[row].position;
+    const int64_t at = position % FS_PAGE, block = at / FS_LANES, lane = at % FS_LANES;
+    float *k = row_of(w, op->y, row) + head * dim;
+    if (op->rope_k >= 0) turn_row(w->run, op->rope_k, op->head_dim, op->head_dim, (int32_t)position, k);
+    char *keys = m->rows[row].cache->pages[position / FS_PAGE] +
+                 ((int64_t)op->layer * l->n_kv_heads + head) * l->head_nbytes;
+    char *values = keys + l->values;
+    store_head(w, k, keys + (block * dim * FS_LANES + lane) * size, FS_LANES,
+               keys + FS_PAGE * dim + (block * l->groups * FS_LANES + lane) * 4, FS_LANES);
+    store_head(w, row_of(w, op->z, row) + head * dim, values + at * l->value_width * size, 1,
+               values + FS_PAGE * l->value_width + at * l->groups * 4, 1);
+}
+
+/* Queries [first, first + count) of a kv head; every row, from `row` on, has a group of them. */
+static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv, int32_t first,
+                   int32_t count)
+{
+    const fs_model *m = w->run->model;
+    const fs_layout *l = &m->layout;
+    const fs_attending *mine = &m->attending[w->index];
+    const int32_t dim = l->head_dim, group = op->x.width / op->y.width;
+    const size_t nbytes = (size_t)dim * sizeof(float);
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
+        memcpy(mine->q + (int64_t)i * dim, row_of(w, op->x, at) + (int64_t)head * dim, nbytes);
+        mine->length[i] = m->rows[at].position + 1;
+    }
+    const int64_t keys = ((int64_t)op->layer * l->n_kv_heads + kv) * l->head_nbytes;
+    fs_attend a = {.kind = l->kind,
+                   .queries = count,
+                   .head_dim = dim,
+                   .value_width = l->value_width,
+                   .q = mine->q,
+                   .length = mine->length,
+                   .pages = (const char *const *)m->rows[row].cache->pages,
+                   .keys = keys,
+                   .values = keys + l->values,
+                   .scores = mine->scores,
+                   .score_stride = fs_round_up(mine->length[count - 1], FS_PAGE),
+                   .page = mine->page,
+                   .out = mine->out,
+                   .scale = op->scale};
+    m->kernels.attend(&a);
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
+        memcpy(row_of(w, op->out, at) + (int64_t)head * dim, mine->out + (int64_t)i * l->value_width,
+               nbytes);
+    }
+}
+
+/* How many queries go through attend() at once, where the last of them sees `length` positions and
+ * there are `queries` of each of `heads` kv heads for the threads to share. */
+static int32_t queries_at_once(const fs_worker *w, int32_t length, int32_t queries, int32_t heads)
+{
+    int64_t most = w->run->model->score_room / fs_round_up(length, FS_PAGE);
+    int32_t fair = (queries * heads + w->count - 1) / w->count;
+    if (most > FS_QUERIES) most = FS_QUERIES;
+    if (most > fair) most = fair;
+    if (most > FS_FEWEST) most = most / FS_FEWEST * FS_FEWEST; /* whole tiles */
+    return most < queries ? (int32_t)most : queries;
+}
+
+/* rows of different texts: whoever appends to a kv head needs nobody else */
+static void attend_apart(const fs_worker *w, const fs_op *op)
+{
+    const int32_t dim = op->head_dim, kv_heads = op->y.width / dim;
     const int32_t group = op->x.width / op->y.width;
-    for (int32_t i = 0; i < group; i += FS_QUERIES)
-        attend(w, op, 0, kv * group + i, group - i < FS_QUERIES ? group - i : FS_QUERIES, 0);
+    int32_t i, end;
+    share(w, w->rows * kv_heads, &i, &end);
+    for (; i < end && !aborted(w); i++) {
+        const int32_t row = i / kv_heads, kv = i % kv_heads;
+        const int32_t position = w->run->model->rows[row].position;
+        append(w, op, row, kv);
+        if (op->rope_q >= 0)
+            turn_row(w->run, op->rope_q, dim, group * dim, position,
+                     row_of(w, op->x, row) + (int64_t)kv * group * dim);
+        const int32_t once = queries_at_once(w, position + 1, group, w->count);
+        for (int32_t first = 0; first < group; first += once)
+            attend(w, op, row, kv, first, group - first < once ? group - first : once);
+    }
 }
 
 static void attention(const fs_worker *w, const fs_op *op)
 {
-    const int32_t dim = op->head_dim, heads = op->x.width / dim, kv_heads = op->y.width / dim;
-    const int32_t group = heads / kv_heads;
+    const fs_model *m = w->run->model;
+    const int32_t dim = op->head_dim, kv_heads = op->y.width / dim;
+    const int32_t group = op->x.width / op->y.width, units = w->rows * kv_heads;
     int32_t i, end;
-    if (w->rows == 1 && (kv_heads % w->count == 0 || kv_heads >= 2 * w->count)) {
-        share(w, kv_heads, &i, &end); /* a kv head's thread needs no other */
-        for (; i < end; i++) {
-            append(w, op, 0, i);
-            if (op->rope_q >= 0)
-                turn_row(w->run, op->rope_q, dim, group * dim, w->run->position,
-                         row_of(w, op->x, 0) + i * group * dim);
-            attend_group(w, op, i);
-        }
+    if (w->run->apart && (units % w->count == 0 || units >= 2 * w->count)) {
+        attend_apart(w, op);
         return;
     }
     share(w, w->rows, &i, &end);
     for (; i < end; i++) {
         for (int32_t head = 0; head < kv_heads; head++) append(w, op, i, head);
         if (op->rope_q >= 0)
-            turn_row(w->run, op->rope_q, dim, op->x.width, w->run->position + i,
+            turn_row(w->run, op->rope_q, dim, op->x.width, m->rows[i].position,
                      row_of(w, op->x, i));
     }
     if (meet(w)) return;
-    int32_t tiles = (w->rows + FS_QUERIES - 1) / FS_QUERIES;
-    for (i = w->index; i < tiles * heads && !aborted(w); i += w->count) {
-        int32_t row = i / heads * FS_QUERIES, rest = w->rows - row;
-        attend(w, op, row, i % heads, rest < FS_QUERIES ? rest : FS_QUERIES, 1);
+    /* Tasks: for each run of rows, blocks of queries, the longest first, and each kv head of them. */
+    int32_t task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed), before = 0;
+    for (int32_t r = 0; r < w->run->n_runs; r++) {
+        const fs_run_of_rows *rows = &m->runs[r];
+        const int32_t queries = rows->count * group;
+        const int32_t length = m->rows[rows->first + rows->count - 1].position + 1;
+        const int32_t once = queries_at_once(w, length, queries, kv_heads);
+        const int32_t blocks = (queries + once - 1) / once, tasks = blocks * kv_heads;
+        while (task < before + tasks && !aborted(w)) {
+            const int32_t first = (blocks - 1 - (task - before) / kv_heads) * once;
+            attend(w, op, rows->first, (task - before) % kv_heads, first,
+                   queries - first < once ? queries - first : once);
+            task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+        }
+        before += tasks;
     }
 }
 
 /* returns whether anything is left to do */
 static int select_rows(fs_worker *w, const fs_op *op)
 {
-    if (w->run->select == FS_ROWS_NONE) return 0;
-    int32_t first = w->run->select == FS_ROWS_LAST ? w->rows - 1 : 0, rows = w->rows - first;
+    const int32_t rows = w->run->n_selected;
+    if (!rows) return 0;
     int32_t row, end;
     share(w, rows, &row, &end);
     for (; row < end; row++)
-        memcpy(row_of(w, op->out, row), row_of(w, op->x, first + row),
+        memcpy(row_of(w, op->out, row), row_of(w, op->x, w->run->model->selected[row]),
                (size_t)op->x.width * sizeof(float));
     w->rows = rows;
     return 1;
@@ -336,22 +404,6 @@ static void run_ops(fs_worker *w)
 
 /* ---- a step ---- */
 
-/* cos and sin of positions [turned, end), in double */
-static void fill_turns(const fs_model *m, fs_cache *c, int32_t end)
-{
-    for (; c->turned < end; c->turned++) {
-        for (int32_t t = 0; t < m->n_turns; t++) {
-            int32_t pairs = m->turns[t].rotary_dim / 2;
-            float *table = c->turns[t] + (int64_t)c->turned * pairs * 2;
-            for (int32_t i = 0; i < pairs; i++) {
-                double angle = c->turned * m->turns[t].frequency[i];
-                table[2 * i] = (float)cos(angle);
-                table[2 * i + 1] = (float)sin(angle);
-            }
-        }
-    }
-}
-
 static void run_team(fs_run *run, int32_t rows, int32_t threads)
 {
 #ifdef _OPENMP
@@ -371,7 +423,7 @@ static void run_team(fs_run *run, int32_t rows, int32_t threads)
 static void run_chunk(fs_run *run, int32_t rows)
 {
     fs_model *m = run->model;
-    if (m->threads == 1 || rows > 1 || run->select == FS_ROWS_NONE) {
+    if (m->threads == 1 || rows > 1 || run->n_selected == 0) {
         run_team(run, rows, m->threads);
         return;
     }
@@ -381,22 +433,63 @@ static void run_chunk(fs_run *run, int32_t rows)
     if (!run->stop) fs_governor_tell(&m->governor, alone, (double)(nanoseconds() - start));
 }
 
-int32_t fs_step(fs_model *m, fs_cache *cache, const int32_t *tokens, int32_t n, int32_t position,
-                int32_t rows, float *logits)
+static int32_t check(const fs_model *m, const fs_part *parts, int32_t n_parts)
 {
-    if (n < 1 || position < 0 || (int64_t)position + n > cache->capacity) return FS_BAD_POSITION;
-    for (int32_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || tokens[i] >= m->vocab) return FS_BAD_TOKEN;
-    fill_turns(m, cache, position + n);
-    fs_run run = {.model = m, .cache = cache};
+    if (n_parts < 1) return FS_BAD_POSITION;
+    for (const fs_part *p = parts; p < parts + n_parts; p++) {
+        if (p->n < 1 || p->position < 0 || (int64_t)p->position + p->n > p->cache->capacity ||
+            p->position > p->cache->held * FS_PAGE)
+            return FS_BAD_POSITION;
+        for (int32_t i = 0; i < p->n; i++)
+            if (p->tokens[i] < 0 || p->tokens[i] >= m->vocab) return FS_BAD_TOKEN;
+    }
+    return FS_DONE;
+}
+
+static int reserve(fs_model *m, const fs_part *parts, int32_t n_parts)
+{
+    int64_t length = 0;
+    for (const fs_part *p = parts; p < parts + n_parts; p++) {
+        if (!fs_cache_reserve(p->cache, p->position, p->n)) return 0;
+        if (p->position + p->n > length) length = p->position + p->n;
+    }
+    return fs_model_reserve(m, length);
+}
+
+/* Fills a chunk with rows from part *part, its row *row, on; returns how many. */
+static int32_t gather(fs_run *run, const fs_part *parts, int32_t n_parts, int32_t rows,
+                      int32_t *part, int32_t *row)
+{
+    fs_model *m = run->model;
+    int32_t n = 0;
+    run->n_runs = run->n_selected = 0;
+    run->apart = 1;
+    while (*part < n_parts && n < m->chunk) {
+        const fs_part *p = &parts[*part];
+        int32_t first = n;
+        for (; *row < p->n && n < m->chunk; ++*row, n++) {
+            m->rows[n] = (fs_row){p->cache, p->tokens[*row], p->position + *row};
+            if (rows == FS_ROWS_ALL || (rows == FS_ROWS_LAST && *row == p->n - 1))
+                m->selected[run->n_selected++] = n;
+        }
+        m->runs[run->n_runs++] = (fs_run_of_rows){first, n - first};
+        if (n - first > 1) run->apart = 0;
+        if (*row == p->n) ++*part, *row = 0;
+    }
+    return n;
+}
+
+int32_t fs_step(fs_model *m, const fs_part *parts, int32_t n_parts, int32_t rows, float *logits)
+{
+    int32_t status = check(m, parts, n_parts), part = 0, row = 0;
+    if (status != FS_DONE) return status;
+    if (!reserve(m, parts, n_parts)) return FS_NO_MEMORY;
+    fs_run run = {.model = m, .logits = logits};
     run.stop = atomic_load(&m->abort);
-    for (int32_t first = 0; first < n && !run.stop; first += m->chunk) {
-        int32_t count = n - first < m->chunk ? n - first : m->chunk;
-        run.tokens = tokens + first;
-        run.position = position + first;
-        run.select = rows == FS_ROWS_LAST && first + count < n ? FS_ROWS_NONE : rows;
-        run.logits = rows == FS_ROWS_ALL ? logits + (int64_t)first * m->vocab : logits;
+    while (part < n_parts && !run.stop) {
+        int32_t count = gather(&run, parts, n_parts, rows, &part, &row);
         run_chunk(&run, count);
+        if (logits) run.logits += (int64_t)run.n_selected * m->vocab;
     }
     if (run.stop) atomic_store(&m->abort, 0);
     return run.stop ? FS_ABORTED : FS_DONE;

@@ -46,6 +46,16 @@ FS_INLINE v16 v_half(const void *p)
     const __m128i *halfs = (const __m128i *)p;
     return PAIR(_mm256_cvtph_ps(_mm_loadu_si128(halfs)), _mm256_cvtph_ps(_mm_loadu_si128(halfs + 1)));
 }
+FS_INLINE void v_store_half(void *p, v16 x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)p + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+FS_INLINE __m256 v_from_i8_half(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+FS_INLINE v16 v_from_i8(const int8_t *p) { return PAIR(v_from_i8_half(p), v_from_i8_half(p + 8)); }
 FS_INLINE v16 v_fma(v16 x, v16 y, v16 z)
 {
     return PAIR(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b));

@@ -17,6 +17,14 @@ FS_INLINE void v_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
 FS_INLINE v16 v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(lanes_below(n), p); }
 FS_INLINE void v_store_n(float *p, v16 x, int n) { _mm512_mask_storeu_ps(p, lanes_below(n), x); }
 FS_INLINE v16 v_half(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+FS_INLINE void v_store_half(void *p, v16 x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+FS_INLINE v16 v_from_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 FS_INLINE v16 v_fma(v16 x, v16 y, v16 z) { return _mm512_fmadd_ps(x, y, z); }
 FS_INLINE v16 v_add(v16 x, v16 y) { return _mm512_add_ps(x, y); }
 FS_INLINE v16 v_sub(v16 x, v16 y) { return _mm512_sub_ps(x, y); }

@@ -60,6 +60,20 @@ FS_INLINE v16 v_half(const void *p)
     return (v16){vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x),
                  vcvt_f32_f16(vget_low_f16(y)), vcvt_high_f32_f16(y)};
 }
+FS_INLINE void v_store_half(void *p, v16 x)
+{
+    float16x8_t low = vcvt_high_f16_f32(vcvt_f16_f32(x.a), x.b);
+    float16x8_t high = vcvt_high_f16_f32(vcvt_f16_f32(x.c), x.d);
+    vst1q_u8((uint8_t *)p, vreinterpretq_u8_f16(low));
+    vst1q_u8((uint8_t *)p + 16, vreinterpretq_u8_f16(high));
+}
+FS_INLINE v16 v_from_i8(const int8_t *p)
+{
+    const int8x16_t bytes = vld1q_s8(p);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+    return (v16){vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
+                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))};
+}
 FS_INLINE v16 v_fma(v16 x, v16 y, v16 z)
 {
     return (v16){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),

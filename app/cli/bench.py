@@ -302,7 +302,8 @@ def find_cases(asked: Asked, files: tuple[str, ...], settings: Settings) -> list
                 shared = (threads, tuple(asked.prefill), asked.decode)
                 for kernels in asked.kernels:
                     for isa in asked.isa or [""]:
-                        cases[Case(path, quant, kernels, *shared, isa, at=at)] = None
+                        case = Case(path, quant, kernels, *shared, isa, at=at, kv=settings.kv)
+                        cases[case] = None
                 if asked.peer:
                     peer = (asked.peer, *shared, "", asked.python, at, asked.peer_limit)
                     cases[Case(path, quant, *peer)] = None
@@ -326,7 +327,8 @@ def measure(asked: Asked, files: tuple[str, ...], settings: Settings) -> int:
     from fireside.app.cli.version import kernels_text, version
 
     click.echo(f"Fireside {version()} on {bench_table.machine()}; kernels {kernels_text()}.")
-    click.echo(f"Tokens a second, medians of {asked.repeat}; load {os.getloadavg()[0]:.1f}.\n")
+    how = f"medians of {asked.repeat}; cache {settings.kv}; load {os.getloadavg()[0]:.1f}"
+    click.echo(f"Tokens a second, {how}.\n")
     click.echo(bench_table.markdown(results, asked.decode))
     if asked.profile:
         click.echo("\nWhere a step's time goes, as the first thread sees it.\n")

@@ -60,6 +60,7 @@ def inspect(ctx: click.Context, /, file: str, tensors: bool, metadata: bool, as_
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything that --json tells."""
     from fireside.app.catalogue import memory
+    from fireside.engine.executors import KVS, cache_bytes
 
     c = checkpoint.config
     types: dict[str, dict[str, int]] = {}
@@ -80,7 +81,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "types": types,
         "vocabulary": _vocabulary(checkpoint.vocabulary),
         "memory": memory(checkpoint),
-        "cache_bytes_per_token": 4 * 2 * c.n_layers * c.kv_dim,  # float32 keys and values
+        "cache_bytes_per_token": {kv: cache_bytes(c, kv) for kv in KVS},
         "metadata": {k: _plain(v) for k, v in checkpoint.metadata.items()},
         "tensors": [
             {"name": t.name, "shape": list(t.shape), "type": t.block, "bytes": t.nbytes}
@@ -130,7 +131,8 @@ def _summary(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         else f"{c.vocab_size:,} tokens; the file carries no tokenizer"
     )
     needs = ", ".join(f"{QUANT_NAMES[q]} {size(n)}" for q, n in facts["memory"].items())
-    per_thousand = size(1000 * facts["cache_bytes_per_token"])
+    cache = facts["cache_bytes_per_token"].items()
+    texts = ", ".join(f"{kv} {size(1000 * nbytes)}" for kv, nbytes in cache)
     lines = [
         ("File", f"{visible(facts['path'])}, {size(facts['file_bytes'])}"),
         ("Name", visible(checkpoint.name)),
@@ -143,7 +145,8 @@ def _summary(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         ("Context", f"{c.context_length:,} tokens"),
         ("Vocabulary", vocabulary),
         ("Classifier", classifier),
-        ("Memory", f"{needs}; and up to {per_thousand} for every 1,000 tokens of text"),
+        ("Memory", needs),
+        ("", f"and for every 1,000 tokens of text {texts}"),
     ]
     for name, entry in facts["types"].items():
         weights = f"{entry['tensors']:,} tensors, {entry['weights']:,} weights"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fireside.app.catalogue import ModelEntry
 
 OTHERS = (
-    "model", "tokenizer", "quant", "kernels", "threads", "context", "overflow", "speculation",
+    "model", "tokenizer", "quant", "kernels", "threads", "kv", "context", "overflow", "speculation",
 )  # fmt: skip
 
 

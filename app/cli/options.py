@@ -25,8 +25,8 @@ SHORT = {
 # section of --help -> its settings
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Model": (
-        "model", "tokenizer", "models_dir", "quant", "kernels", "threads", "context", "overflow",
-        "speculation",
+        "model", "tokenizer", "models_dir", "quant", "kernels", "threads", "kv", "context",
+        "overflow", "speculation",
     ),
     "Length": ("max_tokens", "stop"),
     "Sampling": (

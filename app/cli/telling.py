@@ -42,6 +42,7 @@ def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
         quant=settings.quant,
         kernels=settings.kernels,
         threads=settings.threads,
+        kv=settings.kv,
         tokenizer=Path(settings.tokenizer).expanduser() if settings.tokenizer else None,
         progress=show,
         admit=lambda need: require(path.name, needed(need, settings.context), available()),

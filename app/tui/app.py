@@ -132,6 +132,7 @@ class FiresideApp(App[None]):
                 settings.context,
                 tokenizer,
                 settings.speculation,
+                settings.kv,
             )
         )
         self.desk.show_model()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,14 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.types import Checkpoint
+from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
 from fireside.engine.plan import Plan
 
 Quant = Literal["none", "q8", "q4"]
 QUANTS: tuple[Quant, ...] = ("none", "q8", "q4")
+KV = Literal["f16", "f32", "q8"]
+KVS: tuple[KV, ...] = ("f16", "f32", "q8")
+"""How keys and values are kept: rounded to halfs, exactly, or to int8 in blocks of 32."""
 Rows = Literal["last", "all", "none"]
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while weights are laid out; may raise to cancel."""
+
+
+def cache_bytes(config: ModelConfig, kv: KV) -> int:
+    """Bytes of keys and values that a position takes."""
+    scales = 4 * -(-config.head_dim // 32)  # one for each block of 32, or part of it
+    head = {"f32": 4 * config.head_dim, "f16": 2 * config.head_dim, "q8": config.head_dim + scales}
+    return 2 * config.n_layers * config.n_kv_heads * head[kv]
 
 
 class Aborted(Exception):  # noqa: N818  (not an error: somebody asked for it)
@@ -28,14 +39,21 @@ class Aborted(Exception):  # noqa: N818  (not an error: somebody asked for it)
 
 
 class Cache(Protocol):
-    """Keys and values of one timeline, `capacity` positions long. The session keeps the length."""
+    """Keys and values of one timeline, up to `capacity` positions. The session keeps the length.
+
+    Memory is taken as the text grows.
+    """
 
     capacity: int
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
+        """Bytes it holds now; what forks share counts for each of them."""
         ...
+
+
+Part = tuple[Cache, NDArray[np.int32], int]
+"""A text's share in a step: its cache, the tokens [n] to push, the position of the first."""
 
 
 class Executor(Protocol):
@@ -44,6 +62,7 @@ class Executor(Protocol):
     name: str  # "native" or "numpy"
     isa: str  # instruction set in use: "avx2", "avx512_vnni", "reference", "numpy", ...
     threads: int
+    kv: KV  # how its caches keep keys and values
 
     @property
     def nbytes(self) -> int:
@@ -54,6 +73,17 @@ class Executor(Protocol):
         """An empty cache for `capacity` positions."""
         ...
 
+    def fork(self, cache: Cache) -> Cache:
+        """A cache that holds what `cache` holds, and goes its own way from there.
+
+        The two share their memory until one of them writes over it: a fork costs next to nothing,
+        and the siblings of a story keep their common past once. Fork before the step in which the
+        texts part:
+
+            siblings = [cache, *(executor.fork(cache) for _ in range(4))]
+        """
+        ...
+
     def step(
         self, cache: Cache, tokens: NDArray[np.int32], position: int, rows: Rows
     ) -> NDArray[np.float32]:
@@ -62,6 +92,20 @@ class Executor(Protocol):
         Positions before `position` must be in the cache; it is overwritten from there on. Returns
         a new array of logits [m, vocab] with m = 1, n or 0 as `rows` says. Raises Aborted.
         The result does not depend on how a text is cut into steps, nor on the thread count.
+        """
+        ...
+
+    def step_batch(self, parts: Sequence[Part]) -> NDArray[np.float32]:
+        """One step of several texts: new logits [len(parts), vocab], after the last token of each.
+
+        A part is (cache, tokens [n], position of the first), as in `step`; the caches must be
+        different ones. All rows go through the weights together, so a token each of five texts
+        costs little more than a token of one. Bits are those of one `step` a text:
+
+            parts = [(c, np.array([id], np.int32), n) for c, id, n in zip(siblings, ids, lengths)]
+            for logits in executor.step_batch(parts): ...
+
+        Raises Aborted; all of the caches are void beyond their starts then.
         """
         ...
 
@@ -77,7 +121,23 @@ class ExecutorKind:
     name: str
     weights_nbytes: Callable[[Plan, Checkpoint, Quant], int]  # as they will be laid out
     why_not: Callable[[], str]  # "" where it can run on this machine, else the reason
-    build: Callable[[Plan, Checkpoint, Quant, int, Progress | None], Executor]
+    build: Build
+
+
+class Build(Protocol):
+    """How an executor is made; threads 0 = as many as there are cores to use."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        quant: Quant,
+        threads: int,
+        progress: Progress | None,
+        kv: KV = "f16",
+    ) -> Executor:
+        """Lay the weights out; raises what `progress` raises."""
+        ...
 
 
 _REGISTRY: dict[str, ExecutorKind] = {}

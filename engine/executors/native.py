@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.executors import (
+    KV,
     Aborted,
     Cache,
     ExecutorKind,
+    Part,
     Progress,
     Quant,
     Rows,
@@ -31,7 +34,7 @@ CHUNK_BYTES = 64 << 20
 
 @dataclass
 class NativeCache:
-    """See Executor.Cache; keys and values lie in the extension's memory, untouched until used."""
+    """See executors.Cache; keys and values lie in pages of 64 positions in the extension."""
 
     capacity: int
     handle: Any
@@ -39,7 +42,7 @@ class NativeCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes when full."""
+        """Bytes it holds now; pages that forks share count for each of them."""
         _, lib, _ = load()
         return int(lib.fs_cache_nbytes(self.handle))
 
@@ -49,16 +52,19 @@ class NativeExecutor:
 
     name = "native"
 
-    def __init__(self, plan: Plan, weights: NativeWeights, isa: str, threads: int) -> None:
+    def __init__(
+        self, plan: Plan, weights: NativeWeights, isa: str, threads: int, kv: KV = "f16"
+    ) -> None:
         ffi, lib, _ = load()
         self.isa, number = choose_isa(isa)
         if threads > 1 and not lib.fs_has_openmp():
             threads, self.isa = 1, f"{self.isa} (no OpenMP)"
         self.threads = threads
+        self.kv: KV = kv
         self._vocab = plan.logits.width
         self._weights = weights
         self._lock = threading.Lock()
-        shape, kept = _shape(plan, weights)
+        shape, kept = _shape(plan, weights, kv)
         shape.isa, shape.threads = number, threads
         model = lib.fs_model_new(shape)
         del kept  # the model has copied what it needs
@@ -73,36 +79,69 @@ class NativeExecutor:
 
     def new_cache(self, capacity: int) -> NativeCache:
         """See Executor.new_cache. Raises MemoryError."""
+        _, lib, _ = load()
+        return self._cache(capacity, lib.fs_cache_new(self._model, capacity))
+
+    def fork(self, cache: Cache) -> NativeCache:
+        """See Executor.fork. Raises MemoryError."""
+        _, lib, _ = load()
+        with self._lock:  # not while a step fills it
+            handle = lib.fs_cache_fork(self._model, self._own(cache).handle)
+        return self._cache(cache.capacity, handle)
+
+    def _cache(self, capacity: int, handle: Any) -> NativeCache:
         ffi, lib, _ = load()
-        handle = lib.fs_cache_new(self._model, capacity)
         if handle == ffi.NULL:
             raise MemoryError(f"not enough memory for {capacity} positions")
         return NativeCache(capacity, ffi.gc(handle, lib.fs_cache_free), self)
+
+    def _own(self, cache: Cache) -> NativeCache:
+        if not isinstance(cache, NativeCache) or cache.owner is not self:
+            raise RuntimeError("the cache belongs to another executor")
+        return cache
 
     def step(
         self, cache: Cache, tokens: NDArray[np.int32], position: int, rows: Rows
     ) -> NDArray[np.float32]:
         """See Executor.step."""
-        _, lib, _ = load()
-        if not isinstance(cache, NativeCache) or cache.owner is not self:
-            raise RuntimeError("the cache belongs to another executor")
-        n = len(tokens)
-        if n < 1 or position < 0 or position + n > cache.capacity:
-            raise RuntimeError(f"{n} tokens at {position} do not fit {cache.capacity} positions")
-        kept, which = {
+        return self._step([(cache, tokens, position)], rows)
+
+    def step_batch(self, parts: Sequence[Part]) -> NDArray[np.float32]:
+        """See Executor.step_batch."""
+        if len({id(cache) for cache, _, _ in parts}) != len(parts):
+            raise RuntimeError("a cache can be only once in a step")
+        return self._step(parts, "last")
+
+    def _step(self, parts: Sequence[Part], rows: Rows) -> NDArray[np.float32]:
+        ffi, lib, _ = load()
+        described = ffi.new("fs_part[]", len(parts))
+        kept = []  # the views must live as long as the call
+        for part, (cache, tokens, position) in zip(described, parts, strict=True):
+            n = len(tokens)
+            if n < 1 or position < 0 or position + n > cache.capacity:
+                raise RuntimeError(
+                    f"{n} tokens at {position} do not fit {cache.capacity} positions"
+                )
+            kept.append(pointer(tokens, np.int32, (n,), "int32_t[]"))
+            part.cache, part.tokens = self._own(cache).handle, kept[-1]
+            part.n, part.position = n, position
+        count, which = {
             "none": (0, lib.FS_ROWS_NONE),
-            "last": (1, lib.FS_ROWS_LAST),
-            "all": (n, lib.FS_ROWS_ALL),
+            "last": (len(parts), lib.FS_ROWS_LAST),
+            "all": (sum(len(tokens) for _, tokens, _ in parts), lib.FS_ROWS_ALL),
         }[rows]
-        logits = np.empty((kept, self._vocab), np.float32)
-        ids = pointer(tokens, np.int32, (n,), "int32_t[]")
+        logits = np.empty((count, self._vocab), np.float32)
         out = pointer(logits, np.float32, logits.shape, "float[]")
         with self._lock:
-            status = lib.fs_step(self._model, cache.handle, ids, n, position, which, out)
+            status = lib.fs_step(self._model, described, len(parts), which, out)
         if status == lib.FS_ABORTED:
             raise Aborted
+        if status == lib.FS_NO_MEMORY:
+            raise MemoryError("not enough memory for a longer text")
         if status == lib.FS_BAD_TOKEN:
             raise RuntimeError("a token is not in the vocabulary")
+        if status == lib.FS_BAD_POSITION:
+            raise RuntimeError("the positions before a step's first are not in its cache")
         if status != lib.FS_DONE:
             raise RuntimeError(f"the step ended with status {status}")
         return logits
@@ -113,9 +152,9 @@ class NativeExecutor:
         lib.fs_abort(self._model)
 
 
-def _shape(plan: Plan, weights: NativeWeights) -> tuple[Any, list[Any]]:
+def _shape(plan: Plan, weights: NativeWeights, kv: KV) -> tuple[Any, list[Any]]:
     """The C description of a model, and what must live as long as it does."""
-    ffi, _, _ = load()
+    ffi, lib, _ = load()
     lowering = Lowering(plan, weights.groups)
 
     def weight(group: tuple[str, ...]) -> dict[str, Any]:
@@ -147,6 +186,7 @@ def _shape(plan: Plan, weights: NativeWeights) -> tuple[Any, list[Any]]:
         "n_layers": plan.n_layers,
         "n_kv_heads": plan.n_kv_heads,
         "head_dim": plan.head_dim,
+        "cache": getattr(lib, f"FS_CACHE_{kv.upper()}"),
         "vocab": vocab,
         "chunk": max(16, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes)),
     }
@@ -160,13 +200,18 @@ def why_not() -> str:
 
 
 def build(
-    plan: Plan, checkpoint: Checkpoint, quant: Quant, threads: int, progress: Progress | None
+    plan: Plan,
+    checkpoint: Checkpoint,
+    quant: Quant,
+    threads: int,
+    progress: Progress | None,
+    kv: KV = "f16",
 ) -> NativeExecutor:
     """An entry of the registry; threads 0 = as many as there are cores to use."""
     isa, number = choose_isa()
     threads = threads if threads > 0 else default_threads()
     weights = pack(plan, checkpoint, quant, number, threads, progress)
-    return NativeExecutor(plan, weights, isa, threads)
+    return NativeExecutor(plan, weights, isa, threads, kv)
 
 
 register(ExecutorKind("native", layout_nbytes, why_not, build))

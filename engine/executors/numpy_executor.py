@@ -9,6 +9,7 @@ must not depend on how it was cut into steps.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 from fireside.engine import blocks
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import (
+    KV,
     Aborted,
     Cache,
     ExecutorKind,
+    Part,
     Progress,
     Quant,
     Rows,
@@ -53,16 +56,20 @@ class Matrix:
 
 @dataclass
 class NumpyCache:
-    """Keys and values: two arrays [layers, positions, kv heads, head_dim]."""
+    """Keys and values: two arrays [layers, positions, kv heads, head_dim].
+
+    Always floats, already rounded; memory that was never written to is not there yet.
+    """
 
     capacity: int
     keys: Array
     values: Array
+    used: int = 0  # positions that were ever written
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
-        return self.keys.nbytes + self.values.nbytes
+        """Bytes it holds now."""
+        return (self.keys.nbytes + self.values.nbytes) * self.used // max(self.capacity, 1)
 
 
 @dataclass
@@ -108,6 +115,15 @@ def round_to_int8(x: Array) -> Array:
     return rounded
 
 
+def rounded_for(kv: KV, x: Array) -> Array:
+    """x [..., head_dim] as a cache of that kind keeps it, back in float32."""
+    if kv == "f16":
+        return np.clip(x, -65504, 65504).astype(np.float16).astype(np.float32)
+    if kv == "q8":
+        return round_to_int8(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    return x
+
+
 class NumpyExecutor:
     """See fireside.engine.executors.Executor."""
 
@@ -115,9 +131,15 @@ class NumpyExecutor:
     isa = "numpy"
 
     def __init__(
-        self, plan: Plan, checkpoint: Checkpoint, quant: Quant, progress: Progress | None
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        quant: Quant,
+        progress: Progress | None,
+        kv: KV = "f16",
     ) -> None:
         self.plan = plan
+        self.kv: KV = kv
         self.threads = 0  # NumPy's BLAS decides
         self._abort = threading.Event()
         self._matrices: dict[str, Matrix] = {}
@@ -145,6 +167,21 @@ class NumpyExecutor:
         shape = (self.plan.n_layers, capacity, self.plan.n_kv_heads, self.plan.head_dim)
         return NumpyCache(capacity, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
 
+    def fork(self, cache: Cache) -> NumpyCache:
+        """See Executor.fork; here it is a copy."""
+        assert isinstance(cache, NumpyCache)
+        copy = self.new_cache(cache.capacity)
+        copy.used = cache.used
+        copy.keys[:, : cache.used] = cache.keys[:, : cache.used]
+        copy.values[:, : cache.used] = cache.values[:, : cache.used]
+        return copy
+
+    def step_batch(self, parts: Sequence[Part]) -> Array:
+        """See Executor.step_batch; here it is one step after the other."""
+        if len({id(cache) for cache, _, _ in parts}) != len(parts):
+            raise RuntimeError("a cache can be only once in a step")
+        return np.concatenate([self.step(*part, "last") for part in parts])
+
     def abort(self) -> None:
         """See Executor.abort."""
         self._abort.set()
@@ -153,6 +190,7 @@ class NumpyExecutor:
         """See Executor.step."""
         assert isinstance(cache, NumpyCache)
         assert 0 <= position <= position + len(tokens) <= cache.capacity
+        cache.used = max(cache.used, position + len(tokens))
         frame = Frame(cache, tokens, position, rows)
         for name, width in self.plan.buffers.items():
             frame.buffers[name] = np.empty((len(tokens), width), np.float32)
@@ -226,8 +264,9 @@ class NumpyExecutor:
         n, cache, d = len(frame.tokens), frame.cache, op.head_dim
         keys, values = cache.keys[op.layer], cache.values[op.layer]  # [capacity, kv heads, d]
         end = frame.position + n
-        keys[frame.position : end] = frame.read(op.k).reshape(n, -1, d)
-        values[frame.position : end] = frame.read(op.v).reshape(n, -1, d)
+        k, v = frame.read(op.k).reshape(n, -1, d), frame.read(op.v).reshape(n, -1, d)
+        keys[frame.position : end] = rounded_for(self.kv, k)
+        values[frame.position : end] = rounded_for(self.kv, v)
         groups = keys.shape[1]
         q = frame.read(op.q).reshape(n, groups, -1, d)  # [n, kv heads, heads per kv head, d]
         out = np.empty_like(q)
@@ -248,10 +287,15 @@ def weights_nbytes(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> int:
 
 
 def build(
-    plan: Plan, checkpoint: Checkpoint, quant: Quant, threads: int, progress: Progress | None
+    plan: Plan,
+    checkpoint: Checkpoint,
+    quant: Quant,
+    threads: int,
+    progress: Progress | None,
+    kv: KV = "f16",
 ) -> NumpyExecutor:
     """An entry of the registry; `threads` is NumPy's own affair (OPENBLAS_NUM_THREADS)."""
-    return NumpyExecutor(plan, checkpoint, quant, progress)
+    return NumpyExecutor(plan, checkpoint, quant, progress, kv)
 
 
 register(ExecutorKind("numpy", weights_nbytes, lambda: "", build))

@@ -11,7 +11,7 @@ from fireside.engine import architectures, executors, reference
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
-from fireside.engine.executors import Aborted, Executor, Quant
+from fireside.engine.executors import KV, Aborted, Executor, Quant
 from tests.models import SHAPES, random_checkpoint
 
 TEXT = np.random.default_rng(3).integers(0, 33, 21).astype(np.int32)
@@ -21,9 +21,11 @@ def kinds() -> list[str]:
     return [name for name in executors.names() if not executors._REGISTRY[name].why_not()]
 
 
-def build(name: str, checkpoint: Checkpoint, quant: Quant = "none", threads: int = 1) -> Executor:
+def build(
+    name: str, checkpoint: Checkpoint, quant: Quant = "none", threads: int = 1, kv: KV = "f16"
+) -> Executor:
     plan = architectures.get("llama").plan(checkpoint.config, checkpoint.tied)
-    return executors.choose(name).build(plan, checkpoint, quant, threads, None)
+    return executors.choose(name).build(plan, checkpoint, quant, threads, None, kv)
 
 
 def all_logits(executor: Executor, tokens: np.ndarray = TEXT) -> np.ndarray:
@@ -41,7 +43,7 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 def test_floats_agree_with_the_reference(name: str, shape: str, tied: bool, block: str) -> None:
     checkpoint = random_checkpoint(SHAPES[shape], 1, block, tied)
     expected = reference.forward(checkpoint.config, reference.weights(checkpoint), TEXT.tolist())
-    assert relative(all_logits(build(name, checkpoint)), expected) < 1e-5
+    assert relative(all_logits(build(name, checkpoint, kv="f32")), expected) < 1e-5
 
 
 @pytest.mark.parametrize("name", kinds())
@@ -98,6 +100,88 @@ def test_a_step_may_go_back_over_what_is_cached(name: str) -> None:
     executor.step(cache, TEXT[::-1].copy(), 0, "none")  # another text first
     executor.step(cache, TEXT[:5], 0, "none")
     assert np.array_equal(executor.step(cache, TEXT[5:], 5, "all"), whole[5:])
+
+
+@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize(("kv", "distance"), [("f32", 1e-6), ("f16", 2e-3), ("q8", 2e-2)])
+def test_a_rounded_cache_stays_near_the_reference(name: str, kv: KV, distance: float) -> None:
+    checkpoint = random_checkpoint(SHAPES["grouped"], 8)
+    expected = reference.forward(checkpoint.config, reference.weights(checkpoint), TEXT.tolist())
+    actual = all_logits(build(name, checkpoint, kv=kv))
+    off = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+    assert off < distance
+    assert kv == "f32" or off > distance / 100  # it is rounded, then
+
+
+@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("kv", executors.KVS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_executors_round_the_cache_alike(name: str, kv: KV, shape: str) -> None:
+    checkpoint = random_checkpoint(SHAPES[shape], 9)
+    expected = all_logits(build("numpy", checkpoint, kv=kv))
+    difference = np.abs(all_logits(build(name, checkpoint, kv=kv)) - expected)
+    # a key on the edge between two steps may fall either way; most may not
+    assert np.median(difference) < 1e-5 * np.abs(expected).max()
+    assert difference.max() < 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_huge_keys_do_not_become_infinite(name: str) -> None:
+    checkpoint = random_checkpoint(SHAPES["plain"], 10)
+    checkpoint.tensors["blk.0.attn_norm.weight"].data.view(np.float32)[:] *= 1e6
+    assert np.isfinite(all_logits(build(name, checkpoint, kv="f16"))).all()
+
+
+def ids(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int32)
+
+
+@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("threads", [1, 3])
+def test_siblings_in_one_step_have_the_bits_of_each_alone(name: str, threads: int) -> None:
+    config = SHAPES["grouped"]
+    executor = build(name, random_checkpoint(config, 11), "q8", threads)
+    past = np.resize(TEXT, 70)  # ends within a page
+    origin = executor.new_cache(128)
+    executor.step(origin, past, 0, "none")
+    siblings = [origin, *(executor.fork(origin) for _ in range(4))]
+    alone = [executor.new_cache(128) for _ in siblings]
+    # 1. they part, one of them two tokens back; 2. one runs ahead; 3. single tokens again
+    texts = [[past] for _ in siblings]
+    texts[3] = [past[:-2]]
+    for round_ in range(5):
+        parts = []
+        for i, cache in enumerate(siblings):
+            count = 3 if i == round_ else 1
+            new = ids(*((7 * round_ + 5 * i + j) % config.vocab_size for j in range(count)))
+            parts.append((cache, new, sum(map(len, texts[i]))))
+            texts[i].append(new)
+        together = executor.step_batch(parts)
+        for i, cache in enumerate(alone):
+            whole = executor.step(cache, np.concatenate(texts[i]), 0, "last")
+            assert whole.tobytes() == together[i : i + 1].tobytes(), (round_, i)
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_fork_goes_its_own_way(name: str) -> None:
+    executor = build(name, random_checkpoint(SHAPES["odd"], 12))
+    origin = executor.new_cache(200)
+    executor.step(origin, np.resize(TEXT, 150), 0, "none")
+    fork = executor.fork(origin)
+    expected = executor.step(executor.fork(fork), ids(1), 150, "last")
+    executor.step(fork, np.resize(TEXT[::-1], 90), 20, "none")  # over what they share
+    assert executor.step(origin, ids(1), 150, "last").tobytes() == expected.tobytes()
+    again = executor.fork(origin)
+    del origin
+    assert executor.step(again, ids(1), 150, "last").tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_step_refuses_one_cache_twice(name: str) -> None:
+    executor = build(name, random_checkpoint(SHAPES["plain"], 13))
+    cache = executor.new_cache(20)
+    with pytest.raises(RuntimeError, match="only once"):
+        executor.step_batch([(cache, ids(1), 0), (cache, ids(2), 0)])
 
 
 @pytest.mark.parametrize("name", kinds())

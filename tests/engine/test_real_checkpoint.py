@@ -21,9 +21,21 @@ def kinds() -> list[str]:
     return [name for name in executors.names() if not executors._REGISTRY[name].why_not()]
 
 
-def open_model(file: str, name: str, quant: executors.Quant = "none", threads: int = 1) -> Model:
-    tokenizer = FOLDER / "tok512.bin"
-    return load(FOLDER / file, quant=quant, kernels=name, threads=threads, tokenizer=tokenizer)
+def open_model(
+    file: str,
+    name: str,
+    quant: executors.Quant = "none",
+    threads: int = 1,
+    kv: executors.KV = "f16",
+) -> Model:
+    return load(
+        FOLDER / file,
+        quant=quant,
+        kernels=name,
+        threads=threads,
+        kv=kv,
+        tokenizer=FOLDER / "tok512.bin",
+    )
 
 
 def tell(model: Model, sampling: Sampling = GREEDY, count: int = 200, prompt: str = "") -> str:
@@ -36,10 +48,11 @@ def tell(model: Model, sampling: Sampling = GREEDY, count: int = 200, prompt: st
 
 @pytest.mark.parametrize("name", kinds())
 @pytest.mark.parametrize("file", ["stories260K.bin", "stories260K_v1.bin"])
-def test_200_greedy_steps_are_those_of_llama2_c(name: str, file: str) -> None:
+@pytest.mark.parametrize("kv", ["f16", "f32"])
+def test_200_greedy_steps_are_those_of_llama2_c(name: str, file: str, kv: executors.KV) -> None:
     expected = (FOLDER / "expected_greedy_200.txt").read_bytes()
     assert len(expected) == 464
-    assert tell(open_model(file, name)).encode() == expected
+    assert tell(open_model(file, name, kv=kv)).encode() == expected
 
 
 def logits(model: Model) -> np.ndarray:
@@ -50,7 +63,7 @@ def logits(model: Model) -> np.ndarray:
 
 @pytest.mark.parametrize("name", kinds())
 def test_logits_agree_with_the_reference(name: str) -> None:
-    model = open_model("stories260K.bin", name)
+    model = open_model("stories260K.bin", name, kv="f32")
     ids = model.encode("Once upon a time there was a little girl called Lily who had a red ball")
     expected = reference.forward(model.config, reference.weights(model.checkpoint), ids)
     assert np.abs(logits(model) - expected).max() / np.abs(expected).max() < 1e-5

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
-from fireside.engine.executors import Quant
+from fireside.engine.executors import KV, Quant
 from fireside.engine.executors.native import NativeExecutor, _shape
 from fireside.engine.executors.native_library import choose_isa, load
 from fireside.engine.executors.native_weights import pack
@@ -78,17 +78,18 @@ def stepping(
     tokens: NDArray[np.int32],
     piece: int,
     quant: Quant = "none",
+    kv: KV = "f16",
 ) -> Case:
     """All logits of `tokens`, `piece` of them at a time."""
     isa, number = choose_isa()
     weights = pack(plan, checkpoint, quant, number, 1, None)
-    executor = NativeExecutor(plan, weights, isa, 1)
+    executor = NativeExecutor(plan, weights, isa, 1, kv)
     cache = executor.new_cache(len(tokens))
     parts = [
         executor.step(cache, tokens[i : i + piece], i, "all").tobytes()
         for i in range(0, len(tokens), piece)
     ]
-    shape, kept = _shape(plan, weights)
+    shape, kept = _shape(plan, weights, kv)
     data = numbers(1) + _model(shape) + numbers(len(tokens), piece) + tokens.tobytes()
     del kept
     return Case(name, data, b"".join(parts))

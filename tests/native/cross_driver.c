@@ -94,7 +94,8 @@ static void steps(int32_t isa, int32_t threads)
     if (!cache || !logits) fail("no memory");
     for (int32_t i = 0; i < n; i += piece) {
         int32_t count = n - i < piece ? n - i : piece;
-        if (fs_step(model, cache, tokens + i, count, i, FS_ROWS_ALL, logits) != FS_DONE)
+        fs_part part = {cache, tokens + i, count, i};
+        if (fs_step(model, &part, 1, FS_ROWS_ALL, logits) != FS_DONE)
             fail("a step failed");
         put(logits, (size_t)count * (size_t)width * sizeof(float));
     }

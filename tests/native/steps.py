@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fireside.engine import architectures
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
-from fireside.engine.executors import Quant
+from fireside.engine.executors import KV, Quant
 from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.executors.native_library import choose_isa
 from fireside.engine.executors.native_weights import pack
@@ -21,18 +21,27 @@ Floats = NDArray[np.float32]
 
 
 def build(
-    plan: Plan, checkpoint: Checkpoint, quant: Quant = "none", isa: str = "", threads: int = 1
+    plan: Plan,
+    checkpoint: Checkpoint,
+    quant: Quant = "none",
+    isa: str = "",
+    threads: int = 1,
+    kv: KV = "f16",
 ) -> NativeExecutor:
     name, number = choose_isa(isa or None)
     weights = pack(plan, checkpoint, quant, number, threads, None)
-    return NativeExecutor(plan, weights, name, threads)
+    return NativeExecutor(plan, weights, name, threads, kv)
 
 
 def llama(
-    checkpoint: Checkpoint, quant: Quant = "none", isa: str = "", threads: int = 1
+    checkpoint: Checkpoint,
+    quant: Quant = "none",
+    isa: str = "",
+    threads: int = 1,
+    kv: KV = "f16",
 ) -> NativeExecutor:
     plan = architectures.get("llama").plan(checkpoint.config, checkpoint.tied)
-    return build(plan, checkpoint, quant, isa, threads)
+    return build(plan, checkpoint, quant, isa, threads, kv)
 
 
 def matmul_model(weights: Floats, x: Floats, block: str) -> tuple[Plan, Checkpoint]:

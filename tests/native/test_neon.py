@@ -18,7 +18,7 @@ import pytest
 from fireside.engine import architectures
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
-from fireside.engine.executors import Quant
+from fireside.engine.executors import KV, Quant
 from fireside.engine.executors.native_library import load
 from fireside.engine.plan import (
     Attention,
@@ -128,21 +128,21 @@ def cases() -> list[Case]:
 def models(shapes: Iterable[str]) -> list[Case]:
     """Whole steps of models, with all kinds of weights."""
     found = []
-    kinds: list[tuple[Quant, str]] = [
-        ("none", "F32"),
-        ("none", "F16"),
-        ("q8", "F32"),
-        ("q4", "F32"),
+    kinds: list[tuple[Quant, str, KV]] = [
+        ("none", "F32", "f32"),
+        ("none", "F16", "f16"),
+        ("q8", "F32", "f16"),
+        ("q4", "F32", "q8"),
     ]
     for shape in shapes:
         config = SHAPES[shape]
         plan = architectures.get("llama").plan(config, True)
-        tokens = np.random.default_rng(9).integers(0, config.vocab_size, 30).astype(np.int32)
-        for quant, block in kinds:
+        tokens = np.random.default_rng(9).integers(0, config.vocab_size, 70).astype(np.int32)
+        for quant, block, kv in kinds:
             checkpoint = random_checkpoint(config, 2, block)
-            for piece in (30, 7, 1):
+            for piece in (70, 7, 1):
                 name = f"{shape} {quant} {block}, {piece} at a time"
-                found.append(stepping(name, plan, checkpoint, tokens, piece, quant))
+                found.append(stepping(name, plan, checkpoint, tokens, piece, quant, kv))
     return found
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fireside.engine import reference
-from fireside.engine.executors import Aborted, Quant, native_library
+from fireside.engine import executors, reference
+from fireside.engine.executors import KV, Aborted, Quant, native_library
 from fireside.engine.executors.native import NativeExecutor
 from tests.models import SHAPES, random_checkpoint
 from tests.native.steps import Floats, llama
 
-N = 64
-KINDS: list[tuple[Quant, str]] = [("none", "F32"), ("none", "F16"), ("q8", "F32"), ("q4", "F32")]
+N = 100  # more than a page of the cache
+KINDS: list[tuple[Quant, str, KV]] = [
+    ("none", "F32", "f32"),
+    ("none", "F16", "f16"),
+    ("q8", "F32", "f16"),
+    ("q4", "F32", "q8"),
+]
 
 
 def tokens_for(vocab: int, n: int = N) -> np.ndarray:
@@ -37,20 +43,20 @@ def test_agrees_with_the_reference(isa: str, shape: str, tied: bool) -> None:
     checkpoint = random_checkpoint(config, 1, tied=tied)
     tokens = tokens_for(config.vocab_size)
     expected = reference.forward(config, reference.weights(checkpoint), tokens.tolist())
-    logits = in_pieces(llama(checkpoint, isa=isa), tokens, N)
+    logits = in_pieces(llama(checkpoint, isa=isa, kv="f32"), tokens, N)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("quant", "block"), KINDS)
-def test_same_bits_however_it_is_cut(shape: str, quant: Quant, block: str) -> None:
+@pytest.mark.parametrize(("quant", "block", "kv"), KINDS)
+def test_same_bits_however_it_is_cut(shape: str, quant: Quant, block: str, kv: KV) -> None:
     config = SHAPES[shape]
     checkpoint = random_checkpoint(config, 2, block, tied=shape != "odd")
     tokens = tokens_for(config.vocab_size)
     expected = None
     for isa in native_library.instruction_sets():
         for threads in (1, 2, 3, 4):
-            executor = llama(checkpoint, quant, isa, threads)
+            executor = llama(checkpoint, quant, isa, threads, kv)
             for size in (N, 7, 1):
                 logits = in_pieces(executor, tokens, size)
                 expected = logits if expected is None else expected
@@ -85,6 +91,49 @@ def test_what_lies_beyond_in_the_cache_does_not_matter() -> None:
     first = executor.step(cache, tokens, 0, "all")
     again = executor.step(cache, tokens[:10], 0, "all")  # the cache still holds 54 more
     assert again.tobytes() == first[:10].tobytes()
+
+
+def test_memory_follows_the_text_and_forks_share_it() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 6), kv="f16")
+    cache = executor.new_cache(1 << 20)
+    tokens = tokens_for(config.vocab_size, 200)
+    page = 64 * executors.cache_bytes(config, "f16")
+    table = cache.nbytes
+    executor.step(cache, tokens[:1], 0, "none")
+    assert cache.nbytes - table == page
+    executor.step(cache, tokens, 0, "none")
+    assert cache.nbytes - table == 4 * page
+    before = resident()
+    forks = [executor.fork(cache) for _ in range(50)]
+    for fork in forks:
+        executor.step(fork, tokens[:1], 200, "none")  # takes a page of its own, no more
+    assert resident() - before < 50 * (2 * page + (1 << 20) // 64 * 8)
+
+
+def resident() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024
+
+
+def test_a_batch_goes_through_in_chunks() -> None:
+    """More texts than rows of a chunk, long ones among them: the bits of each alone."""
+    config = SHAPES["grouped"]
+    executor = llama(random_checkpoint(config, 3), "q4", threads=2)
+    lengths = [1, 120, 90, 2, *([1] * 300), 100]
+    texts = [tokens_for(config.vocab_size, n) for n in lengths]
+    caches = [executor.new_cache(128) for _ in texts]
+    logits = executor.step_batch([(c, t, 0) for c, t in zip(caches, texts, strict=True)])
+    for text, row in zip(texts, logits, strict=True):
+        alone = executor.step(executor.new_cache(128), text, 0, "last")
+        assert alone.tobytes() == row.tobytes()
+
+
+def test_positions_that_were_never_computed_are_refused() -> None:
+    config = SHAPES["plain"]
+    executor = llama(random_checkpoint(config, 6))
+    with pytest.raises(RuntimeError, match="before"):
+        executor.step(executor.new_cache(200), np.zeros(1, np.int32), 130, "last")
 
 
 def test_misuse_is_refused() -> None:
