@@ -7,6 +7,7 @@ import gc
 import logging
 import random
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,6 +71,7 @@ class FiresideApp(App[None]):
         self.changes: dict[str, Any] = {}  # set on the desk, to be kept
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._welcome = ""
+        self.farewell = ""  # what went wrong at the very end
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
@@ -200,13 +202,32 @@ class FiresideApp(App[None]):
         self.inference.abort()
         self.inference.close()
         self.desk.scribe.wind_up(self.inference.drain())
-        self.keeper.close()
+        if refused := self.keeper.close():
+            self.farewell = f"{refused} {rescue(self.keeper.text)}"
         with suppress(LibraryError):
             self.keeper.library.purge()
         self.keeper.library.close()
         self._keep_settings()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+
+def rescue(text: str) -> str:
+    """Put a story that the library does not take into a file of its own; what to say of it."""
+    for folder in (Path.home(), Path(tempfile.gettempdir())):
+        path = None
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", encoding="utf-8", dir=folder, prefix="fireside-", suffix=".txt", delete=False
+            ) as file:
+                path = Path(file.name)
+                file.write(text + "\n")
+        except OSError:
+            if path is not None:
+                path.unlink(missing_ok=True)
+        else:
+            return f"The story as it was is in {path}."
+    return "Its last words are lost."
 
 
 def log_file(paths: Paths) -> Path:
@@ -227,6 +248,7 @@ def _log_to_file(paths: Paths) -> None:
     logger = logging.getLogger("fireside")
     logger.addHandler(handler)
     logger.propagate = False
+    logging.raiseExceptions = False  # a full disk: the terminal is no place for its traceback
 
 
 def run(settings: Settings) -> int:
@@ -235,4 +257,8 @@ def run(settings: Settings) -> int:
     _log_to_file(paths)
     app = FiresideApp(settings, paths=paths)
     app.run()
+    if app.farewell:
+        with suppress(OSError):
+            sys.stderr.write(f"fireside: error: {app.farewell}\n")
+        return app.return_code or 1
     return app.return_code or 0

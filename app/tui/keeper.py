@@ -193,16 +193,19 @@ class Keeper:
         self._lay_out(self.library.path(self.story_id))
         return True
 
-    def close(self) -> None:
-        """Save what is left, as far as the library takes it, and let the thread end."""
+    def close(self) -> str:
+        """Save what is left and let the thread end; why not all could be saved, "" where it was."""
+        refused = ""
         try:
             self._settle()
         except LibraryError as error:
             log.warning("not everything could be saved: %s", error)
+            refused = error.message
         with self._state:
             self._closing = True
             self._state.notify_all()
         self._thread.join(SETTLE_TIMEOUT)
+        return refused
 
     def _leave(self) -> None:
         """Before another story comes: this one must be safe."""

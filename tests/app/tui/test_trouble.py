@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from fireside.app.library import Library, LibraryError, Provenance
 from fireside.app.settings import Paths
 from fireside.app.tui import keeper as keeping
+from fireside.app.tui.app import _log_to_file, log_file, rescue
 from fireside.app.tui.keeper import Keeper
 from tests.app.tui.conftest import Start
 from tests.app.tui.fake import FakeInference
@@ -156,3 +158,54 @@ async def test_a_library_that_cannot_be_read_on_the_way_is_one_line(start: Start
         desk.keeper.library.undo = broken  # type: ignore[method-assign, assignment]
         await desk.press("ctrl+z")
         assert desk.notices == ["The library is damaged."]
+
+
+async def test_what_the_library_never_took_is_found_in_a_file(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(keeping, "RETRY_EVERY", 0.02)
+    monkeypatch.setattr(keeping, "SETTLE_TIMEOUT", 0.5)
+    async with start(FakeInference(" one.", " two.")) as desk:
+        await desk.type("Count:", "enter")
+        disk = FullDisk(desk.keeper.library)
+        desk.keeper.library = disk  # type: ignore[assignment]
+        disk.full = True
+        await desk.press("enter")
+    (found,) = tmp_path.glob("fireside-*.txt")  # in the user's home
+    assert found.read_text(encoding="utf-8") == "Count: one. two.\n"
+    assert desk.app.farewell == (
+        f"There is no room left to save. The story as it was is in {found}."
+    )
+
+
+def test_the_next_place_is_taken_where_the_first_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("HOME", str(home))  # which is not there
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+    said = rescue("Once.")
+    (found,) = other.iterdir()
+    assert said.endswith(f"{found}.")
+    assert found.read_text(encoding="utf-8") == "Once.\n"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert rescue("Once.") == "Its last words are lost."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_log_that_cannot_be_written_is_quiet(
+    paths: Paths, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths.log_dir.mkdir(parents=True)
+    log_file(paths).symlink_to("/dev/full")
+    logger = logging.getLogger("fireside")
+    before, propagate, raising = logger.handlers[:], logger.propagate, logging.raiseExceptions
+    try:
+        _log_to_file(paths)
+        logger.warning("not everything could be saved")
+    finally:
+        for handler in logger.handlers[len(before) :]:
+            logger.removeHandler(handler)
+        logger.propagate, logging.raiseExceptions = propagate, raising
+    assert capfd.readouterr() == ("", "")
