@@ -121,4 +121,5 @@ def fireside(ctx: click.Context, /, **flags: Any) -> int:
 
 
 def _is_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # Textual draws on the last
+    return all(stream is not None and stream.isatty() for stream in streams)

@@ -165,6 +165,16 @@ def test_progress_is_erased_before_the_text(cli: Cli) -> None:
     assert "Once" not in before
 
 
+def test_the_application_does_not_open_where_nobody_sees_it(cli: Cli) -> None:
+    line = f"{' '.join(COMMAND)} 2>{cli.home}/errors"
+    child = pexpect.spawn("sh", ["-c", line], env=cli.env(), timeout=60)
+    assert child.read() == b""
+    child.close()
+    assert child.exitstatus == 2
+    told = (cli.home / "errors").read_text(encoding="utf-8")
+    assert told.startswith("fireside: error: the terminal application needs a terminal; ")
+
+
 def test_ctrl_c_on_a_terminal(cli: Cli) -> None:
     child = terminal(cli, *ENDLESS, "Once")
     child.expect("Once.{10}")
