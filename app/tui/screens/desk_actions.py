@@ -284,7 +284,7 @@ class DeskActions(DeskNotes):
         if selected:
             self.app.copy_to_clipboard(selected)
             self.tell("Copied.")
-        elif not self.scribe.stop():
+        elif not self.scribe.stop() and not self.switching.cancel():
             self.tell("ctrl+q leaves Fireside.")
 
     def action_page(self, step: int) -> None:

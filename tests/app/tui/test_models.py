@@ -164,6 +164,17 @@ async def test_escape_gives_a_load_up(start: Start) -> None:
         assert desk.desk.panel.query_one("#quant", Choice).value == "none"
 
 
+async def test_ctrl_c_gives_a_load_up_where_nothing_is_written(start: Start) -> None:
+    async with start() as desk:
+        desk.inference.slow_load = True
+        desk.desk.panel.query_one("#quant").focus()
+        await desk.press("2", "ctrl+c")
+        assert not desk.desk.switching.loading
+        assert "was not loaded" in desk.note
+        await desk.press("ctrl+c")
+        assert "ctrl+q leaves" in desk.note
+
+
 async def test_threads_are_set_once_the_slider_rests(start: Start) -> None:
     async with start() as desk:
         before = len(desk.inference.specs)
