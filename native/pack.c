@@ -28,7 +28,7 @@ void *fs_memory_new(int64_t nbytes, int32_t huge_pages)
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
     if (extra) {
-        char *aligned = (char *)fs_round_up((int64_t)(intptr_t)p, huge);
+        char *aligned = (char *)(intptr_t)fs_round_up((int64_t)(intptr_t)p, huge);
         if (aligned > p) munmap(p, (size_t)(aligned - p));
         if (aligned + size < p + size + extra)
             munmap(aligned + size, (size_t)(p + extra - aligned));
