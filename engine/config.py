@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 RopeStyle = Literal["interleaved", "half"]
+Activation = Literal["silu", "gelu", "gelu_tanh"]  # gelu: by erf; gelu_tanh: its approximation
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,38 @@ class ModelConfig:
     rope_dim: int = 0  # elements of a head that are rotated; 0 = all
     rope_style: RopeStyle = "interleaved"
 
+    # What some architectures have beside Llama's. A reader sets what its file says and refuses
+    # what none of these can express.
+    norm: Literal["rms", "layer"] = "rms"
+    pre_norms: bool = True  # of what goes into attention and feed-forward
+    post_norms: bool = False  # of what comes out of them, before it is added
+    norm_bias: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"  # of queries and keys, before rope
+    qkv_bias: bool = False
+    output_bias: bool = False  # of the attention's last matrix
+    ffn_bias: bool = False
+    classifier_bias: bool = False
+    fused_qkv: bool = False  # one tensor holds q, k and v
+    fused_gate_up: bool = False  # one tensor holds gate and up
+    gated: bool = True  # down(act(gate x) * up x), else down(act(up x))
+    activation: Activation = "silu"
+    parallel_residual: bool = False  # the feed-forward layer sees what attention saw
+    learned_positions: int = 0  # rows of a table of positions added to the embedding
+    embedding_scale: float = 1.0
+    attention_scale: float = 0.0  # of q . k; 0 = head_dim ** -0.5
+    attention_softcap: float = 0.0  # cap * tanh(score / cap); 0 = none
+    logit_softcap: float = 0.0
+    logit_scale: float = 1.0
+    window: int = 0  # positions that a windowed layer sees; 0 = all
+    windowed_layers: tuple[bool, ...] = ()  # which layers have the window; () = all of them
+    rope_layers: tuple[bool, ...] = ()  # which layers have rope; () = all of them
+    rope_factors: tuple[float, ...] = ()  # [rotary_dim / 2] divisors of the frequencies
+    rope_magnitude: float = 1.0  # multiplies cos and sin
+    window_rope_theta: float = 0.0  # of windowed layers, without factors; 0 = the same rope
+    n_experts: int = 0
+    n_experts_used: int = 0
+    normalise_experts: bool = True  # the weights of those used are scaled to sum to 1
+
     @property
     def q_dim(self) -> int:
         """Width of all query heads together."""
@@ -45,3 +80,21 @@ class ModelConfig:
     def rotary_dim(self) -> int:
         """Elements of a head that rope turns."""
         return self.rope_dim or self.head_dim
+
+    def windowed(self, layer: int) -> bool:
+        """Whether a layer sees `window` positions only."""
+        return self.window > 0 and (not self.windowed_layers or self.windowed_layers[layer])
+
+    def turned(self, layer: int) -> bool:
+        """Whether a layer has rope."""
+        return not self.rope_layers or self.rope_layers[layer]
+
+    def frequencies(self, layer: int) -> tuple[float, ...]:
+        """Radians a position by which each pair of a layer's elements turns: [rotary_dim / 2]."""
+        n = self.rotary_dim
+        own = self.window_rope_theta > 0 and self.windowed(layer)
+        theta = self.window_rope_theta if own else self.rope_theta
+        frequencies = theta ** (-np.arange(0, n, 2) / n)
+        if self.rope_factors and not own:
+            frequencies = frequencies / np.array(self.rope_factors)
+        return tuple(frequencies.tolist())

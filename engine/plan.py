@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.config import RopeStyle
 
 
@@ -26,17 +26,34 @@ class Slice:
 
 @dataclass(frozen=True)
 class Embed:
-    """out[i] = weight[token[i]]; weight: [vocab, dim]."""
+    """out[i] = weight[token[i]] * scale, + positions[position of i]; weights: [rows, dim]."""
 
     weight: str
     out: Slice
+    scale: float = 1.0
+    positions: str = ""  # "": none
 
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight [width]. (Zhang and Sennrich 2019)"""
+    """out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. (Zhang and Sennrich 2019)
+
+    weight: [x.width]; or [head_dim], then each head of x is a vector of its own.
+    """
 
     weight: str
+    x: Slice
+    out: Slice
+    eps: float
+    head_dim: int = 0  # 0: x is one vector
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """out[i] = (x[i] - mean) / sqrt(variance + eps) * weight + bias. (Ba et al. 2016)"""
+
+    weight: str
+    bias: str  # "": none
     x: Slice
     out: Slice
     eps: float
@@ -53,19 +70,44 @@ class MatMul:
 
 
 @dataclass(frozen=True)
+class AddBias:
+    """x[i] += the vectors `weights`, one behind the other: [x.width] together."""
+
+    weights: tuple[str, ...]
+    x: Slice
+
+
+@dataclass(frozen=True)
+class Add:
+    """out += x."""
+
+    x: Slice
+    out: Slice
+
+
+@dataclass(frozen=True)
 class Rope:
-    """Turn the first `rotary_dim` elements of every head of x by its position. (Su et al. 2021)"""
+    """Turn the first elements of every head of x by position * frequency. (Su et al. 2021)"""
 
     x: Slice
     head_dim: int
-    rotary_dim: int
-    theta: float
+    frequencies: tuple[float, ...]  # radians a position, one for each pair of elements
     style: RopeStyle
+    magnitude: float = 1.0  # multiplies cos and sin
+
+    @property
+    def rotary_dim(self) -> int:
+        """Elements of a head that turn."""
+        return 2 * len(self.frequencies)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Append k and v to the cache of `layer`, then causal softmax(q k^T * scale) v per head."""
+    """Append k and v to the cache of `layer`, then causal softmax(q k^T * scale) v per head.
+
+    window: a token sees that many positions, itself included (0: all). softcap: scores become
+    cap * tanh(score / cap) (0: they stay).
+    """
 
     layer: int
     q: Slice
@@ -74,6 +116,8 @@ class Attention:
     out: Slice
     head_dim: int
     scale: float
+    window: int = 0
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +127,45 @@ class GatedActivation:
     gate: Slice
     up: Slice
     out: Slice
-    activation: Literal["silu"] = "silu"
+    activation: ActivationKind = "silu"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """out[i] = act(x[i])."""
+
+    x: Slice
+    out: Slice
+    activation: ActivationKind
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Mixture of experts: out = sum of weight[e] * down[e](act(gate[e] x) * up[e] x).
+
+    The weights are the softmax of `router` [n, n_experts]; the `used` largest count (ties: the
+    first), scaled to sum to 1 where `normalise`. gate, up: [n_experts, hidden, dim]; down:
+    [n_experts, dim, hidden]. (Shazeer et al. 2017)
+    """
+
+    router: Slice
+    gate: str
+    up: str
+    down: str
+    x: Slice
+    out: Slice
+    used: int
+    normalise: bool
+    activation: ActivationKind = "silu"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """x[i] *= factor, then cap * tanh(x / cap) where there is a cap."""
+
+    x: Slice
+    factor: float
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +176,21 @@ class SelectRows:
     out: Slice
 
 
-Op = Embed | RMSNorm | MatMul | Rope | Attention | GatedActivation | SelectRows
+Op = (
+    Embed
+    | RMSNorm
+    | LayerNorm
+    | MatMul
+    | AddBias
+    | Add
+    | Rope
+    | Attention
+    | GatedActivation
+    | Activation
+    | Experts
+    | Scale
+    | SelectRows
+)
 
 
 @dataclass(frozen=True)
@@ -113,11 +209,25 @@ class Plan:
         """Every group of stacked weights that the plan reads, once each, in order of first use."""
         groups: dict[tuple[str, ...], None] = {}
         for op in self.ops:
-            if isinstance(op, MatMul):
-                groups[op.weights] = None
-            elif isinstance(op, Embed | RMSNorm):
-                groups[(op.weight,)] = None
+            groups |= dict.fromkeys(weight_groups(op))
         return tuple(groups)
+
+
+def weight_groups(op: Op) -> tuple[tuple[str, ...], ...]:
+    """The groups of stacked weights that an operation reads."""
+    match op:
+        case MatMul() | AddBias():
+            return (op.weights,)
+        case Embed():
+            return ((op.weight,), (op.positions,)) if op.positions else ((op.weight,),)
+        case LayerNorm():
+            return ((op.weight,), (op.bias,)) if op.bias else ((op.weight,),)
+        case RMSNorm():
+            return ((op.weight,),)
+        case Experts():
+            return ((op.gate,), (op.up,), (op.down,))
+        case _:
+            return ()
 
 
 class PlanBuilder:

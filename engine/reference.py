@@ -26,7 +26,7 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
 def rope(x: Array, c: ModelConfig) -> Array:
     """Turn the heads of x [T, heads, d] by their positions (Su et al. 2021)."""
     n = c.rotary_dim
-    frequency = c.rope_theta ** (-np.arange(0, n, 2) / n)  # [n/2]
+    frequency = np.array(c.frequencies(0))  # [n/2]
     angle = np.arange(len(x))[:, None] * frequency  # [T, n/2]
     cos, sin = np.cos(angle)[:, None].astype("f4"), np.sin(angle)[:, None].astype("f4")
     first = np.s_[..., 0:n:2] if c.rope_style == "interleaved" else np.s_[..., 0 : n // 2]

@@ -12,22 +12,46 @@ from typing import Any
 
 import numpy as np
 
+from fireside.engine.errors import UnsupportedError
 from fireside.engine.executors.native_library import load
 from fireside.engine.executors.native_weights import Packed
 from fireside.engine.plan import (
+    Add,
+    AddBias,
     Attention,
     Embed,
+    Experts,
     GatedActivation,
     MatMul,
     Op,
     Plan,
     RMSNorm,
     Rope,
+    Scale,
     SelectRows,
     Slice,
 )
 
 LOGITS = -1  # the buffer that the caller owns
+
+
+def lowers(op: Op) -> bool:
+    """Whether native/step.c can do it."""
+    match op:
+        case Embed():
+            return op.scale == 1 and not op.positions
+        case RMSNorm():
+            return not op.head_dim
+        case Rope():
+            return op.magnitude == 1
+        case Attention():
+            return not op.window and not op.softcap
+        case GatedActivation():
+            return op.activation == "silu"
+        case MatMul() | SelectRows():
+            return True
+        case _:
+            return False
 
 
 def reads(op: Op) -> tuple[Slice, ...]:
@@ -37,6 +61,10 @@ def reads(op: Op) -> tuple[Slice, ...]:
             return (op.x, op.out) if op.add else (op.x,)
         case GatedActivation():
             return (op.gate, op.up)
+        case Add():
+            return (op.x, op.out)
+        case Experts():
+            return (op.router, op.x)
         case Attention():
             return (op.q, op.k, op.v)
         case Embed():
@@ -47,7 +75,7 @@ def reads(op: Op) -> tuple[Slice, ...]:
 
 def writes(op: Op) -> tuple[Slice, ...]:
     """The slices that an operation changes."""
-    return (op.x,) if isinstance(op, Rope) else (op.out,)
+    return (op.x,) if isinstance(op, Rope | AddBias | Scale) else (op.out,)
 
 
 @dataclass
@@ -63,6 +91,11 @@ class Lowering:
 
     def __post_init__(self) -> None:
         for op in self.plan.ops:
+            if not lowers(op):
+                raise UnsupportedError(
+                    f"the native kernels do not know this {type(op).__name__}",
+                    "use --kernels numpy",
+                )
             for s in (*reads(op), *writes(op)):
                 if s.start < 0 or s.start + s.width > self.plan.buffers[s.buffer]:
                     raise RuntimeError(f"{s} is not within its buffer")
@@ -199,7 +232,11 @@ class Lowering:
         if op.rotary_dim % 2 or op.rotary_dim > op.head_dim or op.x.width % op.head_dim:
             raise RuntimeError(f"{op} does not fit its heads")
         for i, known in enumerate(self.turns):
-            if all(getattr(op, n) == getattr(known, n) for n in ("rotary_dim", "theta", "style")):
+            if (op.frequencies, op.style, op.magnitude) == (
+                known.frequencies,
+                known.style,
+                known.magnitude,
+            ):
                 return i
         self.turns.append(op)
         return len(self.turns) - 1
@@ -207,4 +244,4 @@ class Lowering:
     def frequencies(self) -> Iterator[tuple[Rope, Any]]:
         """Each table's radians per position, float64 [rotary_dim / 2]."""
         for op in self.turns:
-            yield op, op.theta ** (-np.arange(0, op.rotary_dim, 2) / op.rotary_dim)
+            yield op, np.array(op.frequencies)

@@ -28,15 +28,28 @@ from fireside.engine.executors import (
     Rows,
     register,
 )
+from fireside.engine.executors.numpy_functions import (
+    activate,
+    choose_experts,
+    layer_norm,
+    rms_norm,
+    softcap,
+)
 from fireside.engine.plan import (
+    Activation,
+    Add,
+    AddBias,
     Attention,
     Embed,
+    Experts,
     GatedActivation,
+    LayerNorm,
     MatMul,
     Op,
     Plan,
     RMSNorm,
     Rope,
+    Scale,
     SelectRows,
     Slice,
 )
@@ -92,14 +105,14 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
     if quant == "none" or tensor.block == TARGET[quant]:
         rounded = tensor.block in TARGET.values()
         return Matrix(tensor.to_float32(), rounded)
-    rows, columns = tensor.shape
+    columns = tensor.shape[-1]
     padded = -(-columns // BLOCK) * BLOCK  # rows that end within a block are filled with zeros
     target = blocks.get(TARGET[quant])
-    values = np.zeros((rows, padded), np.float32)
-    values[:, :columns] = tensor.to_float32()
+    values = np.zeros((tensor.count // columns, padded), np.float32)
+    values[:, :columns] = tensor.to_float32().reshape(-1, columns)
     data = target.quantise(values.reshape(-1))
-    values = target.dequantise(data, values.size).reshape(rows, padded)
-    return Matrix(np.ascontiguousarray(values[:, :columns]), True)
+    values = target.dequantise(data, values.size).reshape(values.shape)[:, :columns]
+    return Matrix(np.ascontiguousarray(values).reshape(tensor.shape), True)
 
 
 def round_to_int8(x: Array) -> Array:
@@ -150,7 +163,7 @@ class NumpyExecutor:
             tensor = checkpoint.tensors[name]
             self._matrices[name] = (
                 load_matrix(tensor, quant)
-                if len(tensor.shape) == 2
+                if len(tensor.shape) > 1
                 else Matrix(tensor.to_float32(), False)
             )
             done += tensor.nbytes
@@ -206,19 +219,30 @@ class NumpyExecutor:
     def _run(self, op: Op, frame: Frame) -> None:
         match op:
             case Embed():
-                frame.read(op.out)[:] = self._matrices[op.weight].values[frame.tokens]
-            case RMSNorm():
+                self._embed(op, frame)
+            case RMSNorm() | LayerNorm():
                 self._norm(op, frame)
             case MatMul():
                 self._matmul(op, frame)
+            case AddBias():
+                bias = np.concatenate([self._matrices[name].values for name in op.weights])
+                frame.read(op.x)[:] += bias
+            case Add():
+                frame.read(op.out)[:] += frame.read(op.x)
             case Rope():
                 self._rope(op, frame)
             case Attention():
                 self._attention(op, frame)
             case GatedActivation():
                 gate, up = frame.read(op.gate), frame.read(op.up)
-                with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
-                    frame.read(op.out)[:] = gate / (1 + np.exp(-gate)) * up
+                frame.read(op.out)[:] = activate(op.activation, gate) * up
+            case Activation():
+                frame.read(op.out)[:] = activate(op.activation, frame.read(op.x))
+            case Experts():
+                self._experts(op, frame)
+            case Scale():
+                x = frame.read(op.x)
+                x[:] = softcap(x * np.float32(op.factor), op.softcap)
             case SelectRows():
                 keep = {"last": slice(-1, None), "all": slice(None), "none": slice(0, 0)}[
                     frame.rows
@@ -226,12 +250,22 @@ class NumpyExecutor:
                 frame.buffers = {name: b[keep] for name, b in frame.buffers.items()}
                 frame.read(op.out)[:] = frame.read(op.x)
 
-    def _norm(self, op: RMSNorm, frame: Frame) -> None:
-        x = frame.read(op.x)
+    def _embed(self, op: Embed, frame: Frame) -> None:
+        out = frame.read(op.out)
+        out[:] = self._matrices[op.weight].values[frame.tokens] * np.float32(op.scale)
+        if op.positions:
+            end = frame.position + len(frame.tokens)
+            out += self._matrices[op.positions].values[frame.position : end]
+
+    def _norm(self, op: RMSNorm | LayerNorm, frame: Frame) -> None:
         weight = self._matrices[op.weight].values
-        for row, out in zip(x, frame.read(op.out), strict=True):
-            mean = np.dot(row, row) / np.float32(len(row))
-            out[:] = row / np.sqrt(mean + np.float32(op.eps)) * weight
+        for row, out in zip(frame.read(op.x), frame.read(op.out), strict=True):
+            if isinstance(op, LayerNorm):
+                bias = self._matrices[op.bias].values if op.bias else None
+                out[:] = layer_norm(row, weight, bias, op.eps)
+            else:
+                heads = row.reshape(-1, len(weight))
+                out[:] = rms_norm(heads, weight, op.eps).reshape(-1)
 
     def _matmul(self, op: MatMul, frame: Frame) -> None:
         x, out = frame.read(op.x), frame.read(op.out)
@@ -245,13 +279,27 @@ class NumpyExecutor:
                 target[:] = target + product if op.add else product
             start = stop
 
+    def _experts(self, op: Experts, frame: Frame) -> None:
+        gate, up, down = (self._matrices[name] for name in (op.gate, op.up, op.down))
+        rows = zip(frame.read(op.router), frame.read(op.x), frame.read(op.out), strict=True)
+        for router, x, out in rows:
+            inputs = round_to_int8(x[None])[0] if gate.rounded else x
+            out[:] = 0
+            chosen, weights = choose_experts(router, op.used, op.normalise)
+            for e, weight in zip(chosen, weights, strict=True):
+                hidden = activate(op.activation, gate.values[e] @ inputs)
+                hidden *= up.values[e] @ (inputs if up.rounded == gate.rounded else x)
+                if down.rounded:
+                    hidden = round_to_int8(hidden[None])[0]
+                out += weight * (down.values[e] @ hidden)
+
     def _rope(self, op: Rope, frame: Frame) -> None:
         x = frame.read(op.x)
-        n = op.rotary_dim
+        n, magnitude = op.rotary_dim, op.magnitude
         heads = x.reshape(len(x), -1, op.head_dim)  # a copy where x is some columns only
-        frequency = op.theta ** (-np.arange(0, n, 2) / n)
-        angle = (frame.position + np.arange(len(x)))[:, None] * frequency
-        cos, sin = np.cos(angle)[:, None].astype(np.float32), np.sin(angle)[:, None].astype("f4")
+        angle = (frame.position + np.arange(len(x)))[:, None] * np.array(op.frequencies)
+        cos = (np.cos(angle) * magnitude)[:, None].astype(np.float32)
+        sin = (np.sin(angle) * magnitude)[:, None].astype(np.float32)
         half = op.style == "half"
         first = np.s_[..., : n // 2] if half else np.s_[..., 0:n:2]
         second = np.s_[..., n // 2 : n] if half else np.s_[..., 1:n:2]
@@ -272,11 +320,13 @@ class NumpyExecutor:
         out = np.empty_like(q)
         for i in range(n):
             length = frame.position + i + 1
+            first = max(0, length - op.window) if op.window else 0
             for g in range(groups):
-                scores = (q[i, g] @ keys[:length, g].T) * np.float32(op.scale)  # [heads, length]
+                scores = (q[i, g] @ keys[first:length, g].T) * np.float32(op.scale)
+                scores = softcap(scores, op.softcap)  # [heads, positions seen]
                 weights = np.exp(scores - scores.max(-1, keepdims=True))
                 weights /= weights.sum(-1, keepdims=True)
-                out[i, g] = weights @ values[:length, g]
+                out[i, g] = weights @ values[first:length, g]
         frame.read(op.out)[:] = out.reshape(n, -1)
 
 
