@@ -81,7 +81,7 @@ class Settings:
     model: str = _setting(EMBEDDED, "The model: a name that `fireside models` lists, or a file.")
     tokenizer: str = _setting(
         "",
-        "Tokenizer file (tokenizer.bin or tokenizer.model) of a model that carries none.",
+        "Tokenizer file (tokenizer.json, .model or .bin) or folder, of a model that carries none.",
         unset="the model's own, or the one beside it",
     )
     models_dir: str = _setting(

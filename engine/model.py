@@ -89,8 +89,9 @@ def load(
 
     quant: "none" = as the file has them, "q8" or "q4" = quantised now. kernels: "auto", "native"
     or "numpy". threads: 0 = as many as there are cores to use. kv: how the cache keeps keys and
-    values: "f16", "f32" or "q8" (int8 blocks). tokenizer: a file for checkpoints
-    that carry none (a `tokenizer.bin` or `tokenizer.model` beside the model is found by itself).
+    values: "f16", "f32" or "q8" (int8 blocks). tokenizer: a file for checkpoints that carry none (a
+    `tokenizer.bin`, `tokenizer.model` or `tokenizer.json` beside the model is found by itself), or
+    a folder.
     progress(done, total) counts bytes; what it raises ends the loading.
     admit(need) is called before memory is taken, and may raise to refuse. Raises CheckpointError,
     UnsupportedError, KernelsError.
@@ -124,12 +125,13 @@ def find_vocabulary(checkpoint: Checkpoint, tokenizer: str | Path | None) -> Voc
     elif checkpoint.vocabulary is not None:
         vocabulary, where = checkpoint.vocabulary, str(checkpoint.path)
     else:
-        beside = [checkpoint.path.with_name(n) for n in ("tokenizer.bin", "tokenizer.model")]
+        names = ("tokenizer.bin", "tokenizer.model", "tokenizer.json")
+        beside = [checkpoint.path.with_name(name) for name in names]
         found = next((p for p in beside if p.is_file()), None)
         if found is None:
             raise CheckpointError(
                 f"{checkpoint.path} carries no tokenizer",
-                "name its tokenizer.bin or tokenizer.model with --tokenizer",
+                "name its tokenizer.bin, tokenizer.model or tokenizer.json with --tokenizer",
             )
         vocabulary, where = read_vocabulary(found, size), str(found)
     if len(vocabulary) != size:

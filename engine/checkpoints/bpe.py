@@ -121,6 +121,7 @@ class Bpe:
     byte_fallback: bool = False  # unknown characters become "<0x0A>" pieces
     fuse_unk: bool = False  # one unknown piece for a run of unknown characters
     space: str = ""  # what stands for a space in pieces, where they are no bytes
+    word_space: bool = False  # decoding puts a space before every piece
     added: tuple[tuple[int, AddedToken], ...] = ()  # ids with rules of their own
 
     @property

@@ -58,10 +58,21 @@ def from_vocabulary(vocabulary: Vocabulary) -> Tokenizer:
 
 
 def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
-    """Read tokenizer.bin (llama2.c), tokenizer.model (sentencepiece) or a GGUF's, by content.
+    """Read a tokenizer file, by content, or that of a folder.
 
-    `vocab_size` is what the model expects; tokenizer.bin does not say its own.
+    tokenizer.json (Hugging Face), tokenizer.model (sentencepiece, or Llama 3's), tokenizer.bin
+    (llama2.c) or a GGUF's. `vocab_size` is what the model expects.
     """
     from fireside.engine.tokenizers.files import read_vocabulary as read
+
+    return read(path, vocab_size)
+
+
+def read_tokenizer_folder(path: Path, vocab_size: int | None = None) -> Vocabulary:
+    """The tokenizer in a model's folder, with what tokenizer_config.json and the like add to it.
+
+    Fewer tokens than `vocab_size` are filled up with unused ones; more are a CheckpointError.
+    """
+    from fireside.engine.tokenizers.files import read_tokenizer_folder as read
 
     return read(path, vocab_size)

@@ -54,7 +54,7 @@ class BpeTokenizer(PieceTokenizer):
         """Make the tables."""
         v, bpe = self.vocabulary, self._bpe
         kinds = v.types.tolist()
-        found = (NORMAL, USER_DEFINED, UNUSED)
+        found = (NORMAL, USER_DEFINED)
         self._ids = {p: i for i, p in enumerate(v.pieces) if kinds[i] in found}
         if bpe.merges is None:
             self._ranks = dict(self._ids)
@@ -67,7 +67,7 @@ class BpeTokenizer(PieceTokenizer):
         early = {t: i for t, i in atoms.items() if t not in late}
         self._atoms = Finder(early, rules)
         self._late_atoms = Finder({self._normalise(t): i for t, i in late.items()}, rules)
-        if not self._byte_level and bpe.space:
+        if not self._byte_level and bpe.space in self._ids:
             joined = (merge.replace(self._separator, "") for merge in self._ranks)
             self._words = words_of(joined, bpe.space)
 
@@ -112,32 +112,38 @@ class BpeTokenizer(PieceTokenizer):
         get = self._ids.get
         if self._bpe.ignore_merges and (whole := get(word)) is not None:
             return [whole]
+        symbols = list(word)
+        if self.vocabulary.unk_id < 0:  # what nothing stands for is not there: its neighbours meet
+            symbols = [c for c in symbols if c in self._ids or self._fallback(c)]
         ids: list[int] = []
-        for symbol in join(list(word), self._ranks, self._separator):
+        unknown = False  # whether the last one was
+        for symbol in join(symbols, self._ranks, self._separator):
             if (known := get(symbol)) is not None:
                 ids.append(known)
-            else:
-                for character in symbol:
-                    self._unknown(character, ids)
+                unknown = False
+                continue
+            for character in symbol:
+                if (known := get(character)) is not None or (raw := self._fallback(character)):
+                    ids += raw if known is None else [known]
+                    unknown = False
+                elif self.vocabulary.unk_id >= 0:
+                    if not (unknown and self._bpe.fuse_unk):
+                        ids.append(self.vocabulary.unk_id)
+                    unknown = True
         return ids
 
-    def _unknown(self, character: str, ids: list[int]) -> None:
-        """Append what a character that could not be joined becomes: nothing, if need be."""
-        if (known := self._ids.get(character)) is not None:
-            ids.append(known)
-            return
-        raw = character.encode()
-        unk = self.vocabulary.unk_id
-        if all(byte in self._byte_ids for byte in raw):
-            ids += (self._byte_ids[byte] for byte in raw)
-        elif unk >= 0 and not (self._bpe.fuse_unk and ids[-1:] == [unk]):
-            ids.append(unk)
+    def _fallback(self, character: str) -> list[int]:
+        """The byte pieces of a character; none where one of them is missing."""
+        found = [self._byte_ids.get(byte, -1) for byte in character.encode()]
+        return [] if -1 in found else found
 
     def _surface(self, token: int) -> bytes:
         """The bytes that a piece adds to a text."""
         piece, kind = self.vocabulary.pieces[token], self.vocabulary.types[token]
-        if kind == CONTROL:
+        if kind in (CONTROL, UNUSED):
             return b""
+        if self._bpe.word_space:
+            piece = " " + piece
         if self._byte_level:
             if kind != USER_DEFINED and all(character in BYTE_OF for character in piece):
                 return bytes(BYTE_OF[character] for character in piece)

@@ -11,37 +11,69 @@ from fireside.engine.checkpoints import gguf_header, gguf_vocabulary, read_file,
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
-from fireside.engine.tokenizers import sentencepiece_model
+from fireside.engine.tokenizers import hugging_face, sentencepiece_model, tiktoken_ranks
 from fireside.engine.tokenizers.spm import SPACE, byte_pieces
 
 MAX_PIECE = 1 << 12  # bytes of a piece of tokenizer.bin (Llama 2's longest has 27)
 MAX_FILE = 1 << 26  # bytes of a tokenizer file (Llama 2's has half a million)
-HINT = "give a tokenizer.bin of llama2.c, a tokenizer.model of sentencepiece or a GGUF"
+NAMES = ("tokenizer.json", "tokenizer.model", "tokenizer.bin")  # in a folder, the best first
+HINT = "give a tokenizer.json, a tokenizer.model, a tokenizer.bin of llama2.c or a GGUF"
 
 
 def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
-    """Read tokenizer.bin (llama2.c), tokenizer.model (sentencepiece) or a GGUF's, by content.
+    """Read a tokenizer file, by content, or that of a folder.
 
-    `vocab_size` is what the model expects: CheckpointError where the file has another number.
+    tokenizer.json (Hugging Face), tokenizer.model (sentencepiece, or Llama 3's), tokenizer.bin
+    (llama2.c) or a GGUF's. `vocab_size` is what the model expects: CheckpointError where the file
+    has another number; a tokenizer.json may have fewer, the rest are unused.
     """
     path = Path(path)
     head = read_head(path)
     if not head:
-        raise CheckpointError(f"{path}: a folder, not a tokenizer file", HINT)
+        return read_tokenizer_folder(path, vocab_size)
     if head.startswith(gguf_header.MAGIC):
         vocabulary = read_gguf(path)
     elif sentencepiece_model.recognises(head):
         vocabulary = sentencepiece_model.read(path, MAX_FILE)
     elif head.lstrip()[:1] == b"{":
-        raise UnsupportedError(f"{path}: a tokenizer.json is not read by this version", HINT)
+        vocabulary = hugging_face.pad(hugging_face.read(path), vocab_size or 0)
+    elif tiktoken_ranks.recognises(head):
+        vocabulary = tiktoken_ranks.read(path, MAX_FILE)
     else:
         vocabulary = read_tokenizer_bin(path, head)
+    return checked(path, vocabulary, vocab_size)
+
+
+def checked(path: Path, vocabulary: Vocabulary, vocab_size: int | None) -> Vocabulary:
+    """`vocabulary`, if it has as many tokens as the model expects."""
     if vocab_size is not None and len(vocabulary) != vocab_size:
         raise CheckpointError(
             f"{path}: the tokenizer has {len(vocabulary)} tokens, the model {vocab_size}",
             "choose the tokenizer that belongs to the model",
         )
     return vocabulary
+
+
+def read_tokenizer_folder(path: Path, vocab_size: int | None = None) -> Vocabulary:
+    """The tokenizer in a model's folder, with what tokenizer_config.json and the like add to it.
+
+    A tokenizer.json that this version cannot do gives way to a tokenizer.model beside it.
+    """
+    refused: UnsupportedError | None = None
+    for name in NAMES:
+        if not (path / name).is_file():
+            continue
+        try:
+            vocabulary = read_vocabulary(path / name, None)
+        except UnsupportedError as error:
+            refused = refused or error
+            continue
+        if name != "tokenizer.json":
+            vocabulary = hugging_face.with_neighbours(vocabulary, path)
+        return checked(path / name, hugging_face.pad(vocabulary, vocab_size or 0), vocab_size)
+    if refused is not None:
+        raise refused
+    raise CheckpointError(f"{path}: a folder without a tokenizer", HINT)
 
 
 def read_gguf(path: Path) -> Vocabulary:

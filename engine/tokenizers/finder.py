@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from fireside.engine.checkpoints.bpe import AddedToken
 
 PLAIN = AddedToken()
-WORD_BEFORE, WORD_BEHIND = re.compile(r"\w\Z"), re.compile(r"\w")
+# Unicode's White_Space; Python's own str.strip knows four characters more
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 class Finder:
@@ -48,14 +52,12 @@ class Finder:
                 continue
             token = self.ids[match[0]]
             rule = self._rules.get(token, PLAIN)
-            if rule.single_word and (
-                WORD_BEFORE.search(text[max(0, start - 1) : start]) or WORD_BEHIND.match(text, end)
-            ):
+            if rule.single_word and (_in_word(text[:start][-1:]) or _in_word(text[end : end + 1])):
                 continue
             if rule.lstrip:
-                start = max(done, len(text[:start].rstrip()))
+                start = max(done, len(text[:start].rstrip(WHITE_SPACE)))
             if rule.rstrip:
-                end = len(text) - len(text[end:].lstrip())
+                end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
             if start > done:
                 parts.append(text[done:start])
             parts.append(token)
@@ -63,6 +65,13 @@ class Finder:
         if done < len(text):
             parts.append(text[done:])
         return parts
+
+
+def _in_word(character: str) -> bool:
+    """Whether this character (or none) is one of a word."""
+    import regex  # its \w is Unicode's: combining marks belong to words
+
+    return regex.match(r"\w", character) is not None
 
 
 def alternatives(texts: list[str]) -> str:

@@ -25,6 +25,7 @@ from fireside.engine.checkpoints.bpe import (
     Strip,
 )
 from fireside.engine.errors import CheckpointError
+from fireside.engine.tokenizers.finder import WHITE_SPACE
 
 if TYPE_CHECKING:
     import regex
@@ -101,7 +102,7 @@ def _normalizer(step: Normalizer) -> Callable[[str], str]:
     if isinstance(step, Normalize):
         return partial(unicodedata.normalize, step.form)
     if isinstance(step, Lowercase):
-        return str.lower
+        return _lower
     if isinstance(step, Prepend):
         return partial(_prepend, step.text)
     if isinstance(step, Replace):
@@ -114,8 +115,13 @@ def _prepend(prefix: str, text: str) -> str:
 
 
 def _strip(step: Strip, text: str) -> str:
-    text = text.lstrip() if step.left else text
-    return text.rstrip() if step.right else text
+    text = text.lstrip(WHITE_SPACE) if step.left else text
+    return text.rstrip(WHITE_SPACE) if step.right else text
+
+
+def _lower(text: str) -> str:
+    """Each character by itself: a sigma at the end of a word is none of its own."""
+    return text.lower() if text.isascii() else "".join(map(str.lower, text))
 
 
 def _replacer(step: Replace) -> Callable[[str], str]:

@@ -513,7 +513,7 @@ SMALL = tokenizer_bin(small_vocabulary())
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"{\n}", "tokenizer.json"),
+        (b"{\n}", "model is None, expected an object"),
         (b"Once upon a time", "not a tokenizer file"),
         (bytes(64), "not a tokenizer file"),
         (SMALL[:10], "not a tokenizer file"),
