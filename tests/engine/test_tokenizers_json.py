@@ -206,8 +206,8 @@ def test_awkward_text(name: str) -> None:
             assert ours.decode(expected) == text
         # a prefix of ours is taken away again, one of theirs is not
         decoded = theirs.decode(expected, skip_special_tokens=False)
-        if name.startswith("metaspace") and text.startswith((" ", "▁")):
-            continue  # they take away all spaces at the beginning, we one
+        if name.startswith("metaspace") and (name.endswith("first") or text[:1] in (" ", "▁")):
+            continue  # they take away every space of the first piece, we one
         if name == "byte-level with a prefix":
             decoded = decoded.removeprefix(" ")
         if kind.unk is None or 0 not in expected:
