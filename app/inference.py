@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fireside.app import memory
 from fireside.app.updates import (
@@ -51,6 +52,7 @@ from fireside.engine import (
     load,
 )
 from fireside.engine.model import Need
+from fireside.engine.speculation import drafts
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class Inference:
         self._buffer = Buffer()
         self._state = threading.Condition()
         self._requests: deque[tuple[int, Request]] = deque()
-        self._ready: tuple[int, ModelSpec, Model, float] | None = None
+        self._ready: tuple[int, ModelSpec, Model, Model | None, float] | None = None
         self._jobs = 0
         self._load_job = 0  # the newest load; an older one gives itself up
         self._loading: threading.Thread | None = None
@@ -216,25 +218,33 @@ class Inference:
         started = time.perf_counter()
         try:
             progress(0, 0)
-            model = self._loader(
-                spec.path,
-                quant=spec.quant,
-                kernels=spec.kernels,
-                threads=spec.threads,
-                kv=spec.kv,
-                tokenizer=spec.tokenizer,
-                progress=progress,
-                admit=lambda need: self._make_room(job, spec, need),
-            )
+            model = self._read(job, spec.path, spec, progress)
+            draft = None
+            if spec.draft and model.executor.name == "native" and drafts(spec.speculation):
+                draft = self._read(job, spec.draft, spec, progress)
             with self._state:
                 if self._load_job != job:
                     raise _Cancelled
-                self._ready = (job, spec, model, time.perf_counter() - started)
+                self._ready = (job, spec, model, draft, time.perf_counter() - started)
                 self._state.notify_all()
         except _Cancelled:
             self._not_loaded(LoadCancelled(job, spec))
         except Exception as error:
             self._not_loaded(LoadFailed(job, spec, describe(error)))
+
+    def _read(
+        self, job: int, path: Path, spec: ModelSpec, progress: Callable[[int, int], None]
+    ) -> Model:
+        return self._loader(
+            path,
+            quant=spec.quant,
+            kernels=spec.kernels,
+            threads=spec.threads,
+            kv=spec.kv,
+            tokenizer=spec.tokenizer,
+            progress=progress,
+            admit=lambda need: self._make_room(job, spec, need),
+        )
 
     def _make_room(self, job: int, spec: ModelSpec, need: Need) -> None:
         """Let go of the model in use where both do not fit; raises where not even one does."""
@@ -296,12 +306,14 @@ class Inference:
         waiting = self._session is None and coming
         return not waiting or self._requests[0][0] in self._aborted
 
-    def _install(self, job: int, spec: ModelSpec, model: Model, seconds: float) -> None:
+    def _install(
+        self, job: int, spec: ModelSpec, model: Model, draft: Model | None, seconds: float
+    ) -> None:
         """Take a model into use: a session, and what to tell of it."""
         try:
             trained = model.config.context_length
             context = min(spec.context, trained) if spec.context else trained
-            session = model.session(context, spec.speculation)
+            session = model.session(context, spec.speculation, draft)
         except Exception as error:
             self._not_loaded(LoadFailed(job, spec, describe(error)))
             return

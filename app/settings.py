@@ -125,10 +125,16 @@ class Settings:
         choices=("stop", "slide"),
     )
     speculation: Speculation = _setting(  # noqa: RUF009
-        "lookup",
+        "auto",
         "Guess tokens ahead, so that several are computed at once; the story stays the same:"
-        " lookup = what the text has said before, off = never.",
-        choices=("lookup", "off"),
+        " lookup = what the text has said before, draft = what a small model says, auto = both,"
+        " off = never.",
+        choices=("auto", "lookup", "draft", "off"),
+    )
+    draft: str = _setting(
+        "",
+        "A small model with the same tokens that guesses ahead for the large one: a name or file.",
+        unset="none",
     )
     max_tokens: int = _setting(
         0,

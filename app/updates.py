@@ -32,8 +32,9 @@ class ModelSpec:
     threads: int = 0
     context: int = 0
     tokenizer: Path | None = None
-    speculation: Speculation = "lookup"
+    speculation: Speculation = "auto"
     kv: KV = "f16"
+    draft: Path | None = None
 
     @property
     def name(self) -> str:

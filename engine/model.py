@@ -69,9 +69,15 @@ class Model:
             )
         return ids
 
-    def session(self, context: int = 0, speculation: Speculation = "lookup") -> Session:
-        """A new timeline; `context` tokens, 0 = as many as the model was trained for."""
-        return Session(self, context, speculation)
+    def session(
+        self, context: int = 0, speculation: Speculation = "auto", draft: Model | None = None
+    ) -> Session:
+        """A new timeline; `context` tokens, 0 = as many as the model was trained for.
+
+        draft: a small model with the same tokens that guesses ahead; UnsupportedError where its
+        tokens are others.
+        """
+        return Session(self, context, speculation, draft)
 
 
 def load(

@@ -25,7 +25,7 @@ from fireside.engine.events import (
 )
 from fireside.engine.executors import Aborted, Rows
 from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
-from fireside.engine.speculation import Speculation, Speculator
+from fireside.engine.speculation import Draft, Speculation, Speculator, check, drafts
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 
@@ -41,11 +41,19 @@ class Session:
 
     `ids` is what the cache holds. Only what differs from it is computed: to continue, edit, undo,
     regenerate or switch a branch is to call `sync` (or `generate`) with another text.
-    speculation: how tokens are guessed ahead, see there; it changes how long a story takes alone.
+    speculation: how tokens are guessed ahead, see there, and draft: a small model that guesses, or
+    None; they change how long a story takes, and nothing else.
     """
 
-    def __init__(self, model: Model, context: int = 0, speculation: Speculation = "lookup") -> None:
+    def __init__(
+        self,
+        model: Model,
+        context: int = 0,
+        speculation: Speculation = "auto",
+        draft: Model | None = None,
+    ) -> None:
         self.model = model
+        self.draft = draft
         self.context = context or model.config.context_length
         if not 8 <= self.context <= model.config.context_length:
             raise ContextOverflowError(
@@ -54,17 +62,31 @@ class Session:
             )
         self.speculation = speculation
         self.ids: list[int] = []
+        self.reused = 0  # tokens that the last reading found in the cache
         self._cache = model.executor.new_cache(self.context)
         self._logits: NDArray[np.float32] | None = None  # those after self.ids
         self._abort = threading.Event()
         self._running = False
-        # Guessing pays where a step of several rows costs little more than one of a single row.
-        guesses = speculation != "off" and model.executor.name == "native"
-        self.speculator = Speculator() if guesses else None
+        self.speculator = self._new_speculator()
 
     def renewed(self) -> Session:
         """An empty session like this one, which trusts nothing that this one knows."""
-        return Session(self.model, self.context, self.speculation)
+        return Session(self.model, self.context, self.speculation, self.draft)
+
+    def _new_speculator(self) -> Speculator | None:
+        """Who guesses, if somebody does. Raises UnsupportedError for a draft that does not fit."""
+        if self.draft:
+            check(self.model, self.draft)
+        # Guessing pays where a step of several rows costs little more than one of a single row.
+        if self.speculation == "off" or self.model.executor.name != "native":
+            return None
+        draft = None
+        if self.draft and drafts(self.speculation):
+            context = min(self.context, self.draft.config.context_length)
+            session = Session(self.draft, context, "off")
+            session._abort = self._abort  # who ends the one ends the other
+            draft = Draft(session, self.model.end_ids)
+        return Speculator(self.speculation != "draft", draft)
 
     # -- the timeline ---------------------------------------------------------------------------
 
@@ -97,12 +119,13 @@ class Session:
                 "shorten the text or choose a larger --context",
             )
         vocab_size = self.model.config.vocab_size
-        if not all(0 <= i < vocab_size for i in ids):
-            raise FiresideError(f"a token id is outside the vocabulary of {vocab_size}")
         reused = common_prefix(self.ids, ids)
+        if not all(0 <= i < vocab_size for i in ids[reused:]):
+            raise FiresideError(f"a token id is outside the vocabulary of {vocab_size}")
         if reused == len(ids) and (reused < len(self.ids) or self._logits is None):
             reused -= 1  # the last token again, for its logits
         del self.ids[reused:]
+        self.reused = reused
         yield PrefillProgress(reused, len(ids), reused)
         while len(self.ids) < len(ids):
             start = len(self.ids)
@@ -112,6 +135,12 @@ class Session:
             self.ids += chunk
             self._logits = logits[0] if rows == "last" else None
             yield PrefillProgress(len(self.ids), len(ids), reused)
+
+    def push(self, token: int) -> NDArray[np.float32]:
+        """Compute one more token, for which there must be room; the logits [vocab] after it."""
+        self._push(token)
+        assert self._logits is not None
+        return self._logits
 
     def _push(self, token: int, guess: Sequence[int] = ()) -> list[NDArray[np.float32]]:
         """Compute one more token, for which there must be room, and behind it what is guessed.
@@ -219,7 +248,7 @@ class _Run:
         try:
             yield from self._compute()
             if self.session.speculator:
-                self.session.speculator.begin(self.text)
+                self.session.speculator.begin(self.text, self.chain)
             self.prefill_s = time.perf_counter() - started
             reason = yield from self._decode()
         except Aborted:
@@ -284,7 +313,8 @@ class _Run:
         self.ahead.clear()
         guess: list[int] = []
         if session.speculator:
-            guess = session.speculator.guess(min(wanted, session.context - len(session.ids) - 1))
+            room = min(wanted, session.context - len(session.ids) - 1)
+            guess = session.speculator.guess(self.text, room)
         started = time.perf_counter()
         self.ahead.extend(zip(guess, session._push(token, guess), strict=True))
         if session.speculator:
@@ -324,7 +354,11 @@ class _Run:
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many first ids two texts share."""
-    length = min(len(a), len(b))
-    if list(a[:length]) == list(b[:length]):
-        return length
-    return next(i for i in range(length) if a[i] != b[i])
+    same, most = 0, min(len(a), len(b))
+    while same < most:  # halves are compared, each a single call
+        middle = (same + most + 1) // 2
+        if list(a[same:middle]) == list(b[same:middle]):
+            same = middle
+        else:
+            most = middle - 1
+    return same

@@ -30,6 +30,7 @@ QUANTS = ("none", "q8", "q4")
 KERNELS = ("auto", "native", "numpy")
 OTHERS = (
     "model", "tokenizer", "quant", "kernels", "threads", "context", "overflow", "speculation",
+    "draft",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fireside.app.cli.failures import USAGE, CliError
 from fireside.app.cli.interrupts import WATCH
 from fireside.app.cli.output import Progress, TextOut, say
-from fireside.app.cli.telling import load_model
+from fireside.app.cli.telling import load_model, new_session
 from fireside.app.settings import Settings
 from fireside.engine import Finished, PrefillProgress, Token
 from fireside.engine import chat as chats
@@ -36,7 +36,7 @@ class Conversation:
         self.template = (
             chats.get(template) if template else chats.guess(self.model.checkpoint.metadata)
         )
-        self.session = self.model.session(settings.context, settings.speculation)
+        self.session = new_session(self.model, settings, self.progress)
         self.seed = settings.sampling.seed
         self.by_hand = sys.stdin is not None and sys.stdin.isatty() and self.out.is_terminal
         # name -> (what it does, its code; it gets what stands behind the name)

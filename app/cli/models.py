@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 OTHERS = (
     "model", "tokenizer", "quant", "kernels", "threads", "kv", "context", "overflow", "speculation",
+    "draft",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ SHORT = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Model": (
         "model", "tokenizer", "models_dir", "quant", "kernels", "threads", "kv", "context",
-        "overflow", "speculation",
+        "overflow", "speculation", "draft",
     ),
     "Length": ("max_tokens", "stop"),
     "Sampling": (
@@ -106,7 +106,7 @@ def _setting_option(section: str, name: str, entry: Any) -> Callable[[F], F]:
         "default": None,
         "help": f"{meta['help']}  [default: {meta['unset'] or f'{entry.default}'}]",
     }
-    if name == "model":
+    if name in ("model", "draft"):
         attributes["metavar"] = "MODEL"
         attributes["shell_complete"] = complete_models
     elif name == "tokenizer":

@@ -8,13 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fireside.app.catalogue import chosen
+from fireside.app.catalogue import chosen, resolve
 from fireside.app.cli.interrupts import WATCH, exit_code
 from fireside.app.cli.output import Progress, TextOut, say
 from fireside.app.cli.presenters import PRESENTERS, Story
 from fireside.app.memory import available, needed, require
 from fireside.app.settings import Settings
-from fireside.engine import ContextSlid, Finished, Model, PrefillProgress, load
+from fireside.engine import (
+    ContextSlid,
+    Finished,
+    FiresideError,
+    Model,
+    PrefillProgress,
+    Session,
+    load,
+)
+from fireside.engine.speculation import drafts
 
 Form = Literal["text", "json", "jsonl"]
 
@@ -32,8 +41,24 @@ class Output:
 def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
     """(the model of the settings, the seconds it took)."""
     started = time.perf_counter()
-    path = chosen(settings)
+    if settings.speculation == "draft" and not settings.draft:
+        raise FiresideError("--speculation draft needs a draft", "name a small model with --draft")
+    model = _load(chosen(settings), settings, progress)
+    return model, time.perf_counter() - started
 
+
+def new_session(model: Model, settings: Settings, progress: Progress) -> Session:
+    """A session of the model, and the draft of the settings beside it."""
+    draft = None
+    if settings.draft and drafts(settings.speculation):
+        if model.executor.name == "native":
+            draft = _load(resolve(settings.draft, settings), settings, progress)
+        else:
+            say("fireside: note: the draft is not used: only the native kernels guess")
+    return model.session(settings.context, settings.speculation, draft)
+
+
+def _load(path: Path, settings: Settings, progress: Progress) -> Model:
     def show(done: int, total: int) -> None:
         progress.show(f"loading {path.name} {done / max(total, 1):4.0%}")
 
@@ -48,7 +73,7 @@ def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
         admit=lambda need: require(path.name, needed(need, settings.context), available()),
     )
     progress.clear()
-    return model, time.perf_counter() - started
+    return model
 
 
 def tell(settings: Settings, prompt: str, output: Output) -> int:
@@ -57,7 +82,7 @@ def tell(settings: Settings, prompt: str, output: Output) -> int:
     seed = settings.sampling.seed
     seed = secrets.randbelow(2**32) if seed is None else seed
     model, load_s = load_model(settings, progress)
-    session = model.session(settings.context, settings.speculation)
+    session = new_session(model, settings, progress)
     story = Story(model, prompt if output.echo else "", seed, load_s)
     presenter = PRESENTERS[output.form](out, story)
     events = session.generate(

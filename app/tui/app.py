@@ -135,9 +135,20 @@ class FiresideApp(App[None]):
                 tokenizer,
                 settings.speculation,
                 settings.kv,
+                self._draft(),
             )
         )
         self.desk.show_model()
+
+    def _draft(self) -> Path | None:
+        """The file of the draft that is set; where it is missing the page says so."""
+        if not self.settings.draft:
+            return None
+        try:
+            return catalogue.resolve(self.settings.draft, self.settings, self.paths)
+        except FiresideError as error:
+            self.desk.tell(f"no draft: {error.message}", error=True)
+            return None
 
     def on_ready(self) -> None:
         """What is there now stays: the garbage collector need not look at it in mid-frame."""

@@ -97,7 +97,7 @@ class Switching:
                 return
             spec = ModelSpec(path)
         if path is not None and path != spec.path:
-            spec = replace(spec, path=path, tokenizer=None)
+            spec = replace(spec, path=path, tokenizer=None, draft=None)
         if quant is not None:
             spec = replace(spec, quant=quant)
         if threads is not None:

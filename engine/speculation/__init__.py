@@ -5,6 +5,7 @@ very same logits, which do not depend on how many rows a step had; what was gues
 overwritten. So time alone decides whether and how much to guess, and it is measured as it goes.
 """
 
-from fireside.engine.speculation.speculator import SPECULATIONS, Speculation, Speculator
+from fireside.engine.speculation.draft import Draft, check
+from fireside.engine.speculation.speculator import Speculation, Speculator, drafts
 
-__all__ = ["SPECULATIONS", "Speculation", "Speculator"]
+__all__ = ["Draft", "Speculation", "Speculator", "check", "drafts"]

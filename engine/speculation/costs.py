@@ -9,7 +9,8 @@ from collections.abc import Sequence
 ROWS = (2, 3, 4, 6, 8, 11, 16, 24, 32)
 """Rows that a step with guesses may have: few sizes, so that each is soon known."""
 SAMPLES = 5  # of a size; their median counts, so that a hiccup does not
-FRESH = 128  # steps after which a plain one is measured again
+FIRST = 4  # plain steps before the first guess
+FRESH = 64  # steps after which a plain one is measured again
 FORGOTTEN = 512  # steps after which a size counts as never measured
 UNKNOWN = 0.1  # of a plain step for each further row, before anything is known
 MEMORY = 0.96  # of what was seen of a chance, at every new observation
@@ -24,6 +25,7 @@ class Costs:
         self._measured: dict[int, int] = {1: 0}  # rows -> the step it was last measured in
         self._now = 0
         self._table: dict[int, float] = {}
+        self._known: list[tuple[int, float]] = []  # (rows, seconds) behind the table
 
     def tell(self, rows: int, seconds: float) -> None:
         """A step of so many rows took so long."""
@@ -37,7 +39,7 @@ class Costs:
     @property
     def due(self) -> bool:
         """Whether the next step has to be a plain one, because its time is not known."""
-        return len(self._samples[1]) < 2 or self._now - self._measured[1] > FRESH
+        return len(self._samples[1]) < FIRST or self._now - self._measured[1] > FRESH
 
     @property
     def plain(self) -> float:
@@ -52,8 +54,14 @@ class Costs:
                     del self._samples[rows]
             known = [(r, statistics.median_low(s)) for r, s in sorted(self._samples.items())]
             most = max(4, 2 * known[-1][0])
+            self._known = known
             self._table = {rows: _between(known, rows) for rows in ROWS if rows <= most}
         return self._table
+
+    def seconds(self, rows: int) -> float:
+        """Seconds of a step of any number of rows."""
+        self.table()
+        return _between(self._known, rows)
 
 
 def _between(known: Sequence[tuple[int, float]], rows: int) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fireside.engine.events import ContextSlid, Event, Finished, Token
 from fireside.engine.model import Model
-from fireside.engine.samplers import Sampling
+from fireside.engine.samplers import Chain, Sampling
 from fireside.engine.session import Session
 from fireside.engine.speculation import Speculator
 from fireside.engine.speculation.costs import FORGOTTEN, FRESH, ROWS, Costs, Odds
@@ -45,13 +45,14 @@ class Scripted(Speculator):
         self.right = right
         self.guessed = 0
 
-    def begin(self, text: Sequence[int]) -> None:
+    def begin(self, text: Sequence[int], chain: Chain) -> None:
         self.text = list(text)
 
     def saw(self, token: int) -> None:
         self.text.append(token)
 
-    def guess(self, room: int) -> list[int]:
+    def guess(self, text: Sequence[int], room: int) -> list[int]:
+        assert text == self.text
         count = min(int(self.random.integers(0, 6)), room)
         guess = self.random.integers(0, 280, count).tolist()
         here = len(self.text)
@@ -113,7 +114,7 @@ def test_right_guesses_save_steps_and_are_counted(model: Model) -> None:
     assert (plain.statistics.guessed_tokens, plain.statistics.accepted_tokens) == (0, 0)
 
     class Oracle(Scripted):
-        def guess(self, room: int) -> list[int]:
+        def guess(self, text: Sequence[int], room: int) -> list[int]:
             here = len(self.text)
             return self.future[here : here + min(4, room)]
 
@@ -181,7 +182,7 @@ def test_off_is_off(model: Model) -> None:
 def cheap() -> Costs:
     """Steps of which a further row costs next to nothing."""
     costs = Costs()
-    for rows in (1, 1, *ROWS):
+    for rows in (1, 1, 1, 1, *ROWS):
         costs.tell(rows, 1.0 + rows / 1000)
     return costs
 
@@ -236,7 +237,7 @@ def test_a_loop_is_guessed_round_and_round() -> None:
 def test_a_text_that_does_not_repeat_itself_is_not_guessed_at() -> None:
     """What would have been wrong counts as wrong, though nobody had to compute it."""
     costs = Costs()
-    for rows, seconds in ((1, 1.0), (1, 1.0), (2, 1.3), (4, 1.6)):
+    for rows, seconds in ((1, 1.0),) * 4 + ((2, 1.3), (4, 1.6)):
         costs.tell(rows, seconds)
     random = np.random.default_rng(2)
     lookup = PromptLookup([1], new_odds())
@@ -254,10 +255,9 @@ def test_a_text_that_does_not_repeat_itself_is_not_guessed_at() -> None:
 
 def test_costs_are_learnt_and_hiccups_forgiven() -> None:
     costs = Costs()
-    assert costs.due
-    costs.tell(1, 2.0)
-    assert costs.due
-    costs.tell(1, 1.0)
+    for seconds in (2.0, 1.0, 1.0, 7.0):
+        assert costs.due
+        costs.tell(1, seconds)
     assert not costs.due
     assert costs.plain == 1.0
     assert max(costs.table()) == 4  # no more than a little before anything is known
