@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections import deque
@@ -190,7 +190,7 @@ class Session:
         Close the iterator, or call `abort`, to stop early.
         """
         sampling = sampling or Sampling()
-        seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
+        seed = int.from_bytes(os.urandom(4)) if sampling.seed is None else sampling.seed
         ids = self.model.encode(prompt) if isinstance(prompt, str) else list(prompt)
         if overflow == "stop" and len(ids) > self.context:
             raise ContextOverflowError(

@@ -3,6 +3,7 @@
 interrupts.py  what Ctrl-C and SIGTERM do, whatever the moment
 failures.py    errors -> one line and an exit code
 root.py        the `fireside` command and the table of its subcommands
+start.py       what makes it start sooner
 options.py     flags made from the schema in app/settings.py
 output.py      stdout (the text), stderr (progress, notes)
 write.py, chat.py, models.py, inspect.py, bench.py, paths.py, completion.py: one command each
@@ -18,11 +19,21 @@ def main(argv: list[str] | None = None) -> int:
 
         _fill_streams()
         WATCH.start()  # before anything that takes time
+        _spare_collections()
         from fireside.app.cli.failures import guarded
 
         return guarded(argv)
     except KeyboardInterrupt:  # where signals are still, or again, Python's
         return 130
+
+
+def _spare_collections() -> None:
+    """Nearly all that start-up makes stays: do not look through it time and again, nor at exit."""
+    import atexit
+    import gc
+
+    gc.set_threshold(20_000, 10, 10)
+    atexit.register(gc.freeze)
 
 
 def _fill_streams() -> None:

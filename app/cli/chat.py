@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fireside.app.cli.options import Sectioned, option, read_settings, settings_options
+from fireside.app.cli.start import prepare
 
 
 @click.command("chat", cls=Sectioned)
@@ -34,6 +35,7 @@ def chat(ctx: click.Context, /, system: str | None, template: str | None, **flag
       printf 'Who are you?\\n' | fireside chat --seed 1
     """
     settings = read_settings(ctx, flags)
+    prepare(settings)
     from fireside.app.cli.conversation import Conversation
 
     return Conversation(settings, system or "", template or "").run()

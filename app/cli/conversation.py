@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,7 +89,7 @@ class Conversation:
 
     def _answer(self, messages: list[Message]) -> None:
         """Let the model speak after `messages`, and remember both."""
-        seed = secrets.randbelow(2**32) if self.seed is None else self.seed
+        seed = int.from_bytes(os.urandom(4)) if self.seed is None else self.seed
         events = self.session.generate(
             self.template.render([*self.system, *messages]),
             replace(self.settings.sampling, seed=seed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +80,7 @@ def tell(settings: Settings, prompt: str, output: Output) -> int:
     """Write the story; the exit code."""
     out, progress = TextOut(), Progress()
     seed = settings.sampling.seed
-    seed = secrets.randbelow(2**32) if seed is None else seed
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     model, load_s = load_model(settings, progress)
     session = new_session(model, settings, progress)
     story = Story(model, prompt if output.echo else "", seed, load_s)

@@ -17,6 +17,7 @@ from fireside.app.cli.options import (
     read_settings,
     settings_options,
 )
+from fireside.app.cli.start import prepare
 
 IO = "Prompt and output"
 
@@ -88,6 +89,7 @@ def write(
         raise click.UsageError("choose --json or --jsonl, not both", ctx)
     settings = read_settings(ctx, flags)
     text = gather(prompt_file, prompt)
+    prepare(settings)
     from fireside.app.cli.telling import Form, Output, tell
 
     form: Form = "json" if as_json else "jsonl" if as_jsonl else "text"

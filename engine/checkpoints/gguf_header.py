@@ -11,6 +11,7 @@ is read or allocated, and arrays stay views of what was read until somebody asks
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,10 +89,16 @@ class StringArray(Sequence[str]):
         return self._decode(i, start, self._ends[i])
 
     def __iter__(self) -> Iterator[str]:
-        start = self._first
-        for i, end in enumerate(self._ends):
-            yield self._decode(i, start + 8, end)
-            start = end
+        first, ends = self._first, self._ends
+        raw = self._view[first : ends[-1]].tobytes() if ends else b""
+        starts = itertools.chain((0,), (end - first for end in ends))
+        try:
+            texts = [
+                raw[a + 8 : end - first].decode() for a, end in zip(starts, ends, strict=False)
+            ]
+        except UnicodeDecodeError:
+            texts = self[:]  # which says where
+        return iter(texts)
 
     def _decode(self, i: int, start: int, end: int) -> str:
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fireside.engine import blocks
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
@@ -16,6 +18,7 @@ from fireside.engine.executors.native_library import load, memory, pointer
 from fireside.engine.plan import Plan
 
 BLOCK = 32  # weights that share a scale in Q8_0 and Q4_0
+PIECE = 8 << 20  # bytes of floats that are made at a time
 ALIGNMENT = 4096  # every matrix begins on a page
 
 
@@ -136,10 +139,14 @@ def _pack_tensor(
         return
     source = kinds.get(tensor.block)
     if source is None or (tensor.block.startswith("Q") and packed.cols % BLOCK):
-        source = lib.FS_FROM_F32
-        data = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
-        where = (pointer(data, np.uint8, (tensor.count * 4,), "uint8_t[]"), -1, 0)
-    elif isinstance(tensor, FileTensor):
+        for row, data in _as_floats(tensor):
+            part = (pointer(data, np.float32, data.shape, "float[]"), -1, 0)
+            lib_args = (isa, threads, packed.kind, address, packed.rows, packed.cols)
+            status = lib.fs_pack(*lib_args, first + row, len(data), lib.FS_FROM_F32, *part)
+            if status:
+                raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} ({status})")
+        return
+    if isinstance(tensor, FileTensor):
         where = (ffi.NULL, tensor.source.descriptor, tensor.start)
     else:
         where = (pointer(tensor.data, np.uint8, (tensor.nbytes,), "uint8_t[]"), -1, 0)
@@ -153,6 +160,21 @@ def _pack_tensor(
         raise tensor.source.changed()
     if status:
         raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape} ({status})")
+
+
+def _as_floats(tensor: Tensor) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(first row, rows as float32) of a matrix, a few megabytes at a time where blocks allow it."""
+    rows, cols = tensor.shape
+    block = blocks.get(tensor.block)
+    step = max(PIECE // (4 * cols) // 16, 1) * 16
+    if not isinstance(tensor, FileTensor) or block.ggml_type < 0 or cols % block.block_size:
+        yield 0, np.ascontiguousarray(tensor.to_float32())
+        return
+    for row in range(0, rows, step):
+        count = min(step, rows - row)
+        size = blocks.nbytes(block, cols)
+        data = tensor.source.read(tensor.start + row * size, count * size)
+        yield row, np.ascontiguousarray(block.dequantise(data, count * cols).reshape(count, cols))
 
 
 def unpack(weights: NativeWeights, packed: Packed, first: int, count: int) -> Any:

@@ -36,16 +36,16 @@ class SpmTokenizer(PieceTokenizer):
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
         v = vocabulary
-        types = v.types.tolist()
-        scores = v.scores.tolist()
+        ranks = (-v.scores).tolist()
         # Control pieces and the like are never found in a text. Of equal pieces the first counts.
-        found = [i for i, t in enumerate(types) if t in (NORMAL, USER_DEFINED, UNUSED)]
-        self._ids = {v.pieces[i]: i for i in reversed(found)}
-        self._ranks = {piece: -scores[i] for piece, i in self._ids.items()}
-        self._unused = {v.pieces[i] for i in found if types[i] == UNUSED}
+        found = _of_type(v, NORMAL, USER_DEFINED, UNUSED)
+        found.reverse()
+        self._ids = dict(zip(map(v.pieces.__getitem__, found), found, strict=True))
+        self._ranks = {piece: ranks[i] for piece, i in self._ids.items()}
+        self._unused = {v.pieces[i] for i in _of_type(v, UNUSED)}
         self._byte_ids = byte_ids(v)
         # User-defined pieces are atoms: found before anything is joined, the longest first.
-        atoms = {v.pieces[i]: i for i in reversed(found) if types[i] == USER_DEFINED}
+        atoms = {v.pieces[i]: i for i in reversed(_of_type(v, USER_DEFINED))}
         self._atoms = Finder(atoms, {})
         self._words = words_of(self._ids, SPACE)
 
@@ -116,6 +116,12 @@ class SpmTokenizer(PieceTokenizer):
         if kind == BYTE and (match := BYTE_PIECE.fullmatch(piece)):
             return bytes([int(match[1], 16)])
         return piece.replace(SPACE, " ").encode()
+
+
+def _of_type(v: Vocabulary, *kinds: int) -> list[int]:
+    """Ids of the pieces of these types, ascending."""
+    ids: list[int] = np.flatnonzero(np.isin(v.types, kinds)).tolist()
+    return ids
 
 
 def byte_ids(v: Vocabulary) -> dict[int, int]:

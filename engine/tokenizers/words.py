@@ -19,7 +19,7 @@ def words_of(pieces: Iterable[str], space: str) -> Callable[[str], list[str]]:
     crossing = re.compile(f"([^{re.escape(space)}]){re.escape(space)}", re.DOTALL)
     sticky: set[str] = set()
     for piece in pieces:
-        if space in piece:
+        if space in piece[1:]:  # most begin with one, and have no other
             sticky.update(crossing.findall(piece))
     s = re.escape(space)
     if not sticky:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fireside.engine import blocks
 from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError
-from fireside.engine.executors import Quant
+from fireside.engine.executors import Quant, native_weights
 from fireside.engine.executors.native_library import choose_isa, load
 from fireside.engine.executors.native_weights import NativeWeights, pack, packed_kind, unpack
 from fireside.engine.plan import MatMul, Plan, PlanBuilder
@@ -178,3 +179,18 @@ def test_a_file_that_is_written_to_meanwhile(tmp_path: Path) -> None:
     os.utime(path, ns=(0, 0))
     with pytest.raises(CheckpointError, match="changed while it was read"):
         packed_weights([tensor], "q8", choose_isa()[0], 2)
+
+
+@pytest.mark.parametrize("block", ["Q6_K", "BF16"])
+def test_other_formats_go_through_floats_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: str
+) -> None:
+    monkeypatch.setattr(native_weights, "PIECE", 1 << 15)  # 32 rows of 256
+    size = blocks.nbytes(blocks.get(block), 100 * 256)
+    data = np.random.default_rng(3).integers(0, 60, size).astype(np.uint8)
+    path = tmp_path / "weights"
+    path.write_bytes(data.tobytes())
+    in_memory = Tensor("w", (100, 256), block, data)
+    in_file = FileTensor("w", (100, 256), block, Source(path), 0)
+    isa = choose_isa()[0]
+    assert raw([in_file], "q8", isa, 2) == raw([in_memory], "q8", isa, 2)
