@@ -157,7 +157,7 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
             FS_EACH_PANEL
             {
                 a[p] = q8_load(weights + p * step + b * 512 + g * 64);
-                if (R == 1) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
+                if (R == 1 || row == 0) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
             }
             FS_EACH_ROW
             {
@@ -197,7 +197,7 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
             FS_EACH_PANEL
             {
                 w64 a = w_load(weights + p * step + b * 256 + g * 64);
-                if (R == 1) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
+                if (R == 1 || row == 0) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
                 low[p] = w_low(a);
                 high[p] = w_high(a);
             }
@@ -222,6 +222,24 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
     FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
 }
 
+/* The next tile of the fewer than ROWS rows that are left: all of them, or six. So a step of a few
+ * rows reads the weights once. No tile is larger than ROWS, which is a constant. */
+#define FS_REST_OF(tile, PANELS, ROWS, k)                                \
+    {                                                                    \
+        enum { R = (k) < (ROWS) ? (k) : 1 };                             \
+        tile(PANELS, R, w, x, out, row, panel);                          \
+        row += R;                                                        \
+    }
+#define FS_REST(tile, PANELS, ROWS)                                      \
+    switch (rows - row) {                                                \
+    case 1: FS_REST_OF(tile, PANELS, ROWS, 1) break;                     \
+    case 2: FS_REST_OF(tile, PANELS, ROWS, 2) break;                     \
+    case 3: FS_REST_OF(tile, PANELS, ROWS, 3) break;                     \
+    case 4: FS_REST_OF(tile, PANELS, ROWS, 4) break;                     \
+    case 5: FS_REST_OF(tile, PANELS, ROWS, 5) break;                     \
+    default: FS_REST_OF(tile, PANELS, ROWS, 6)                           \
+    }
+
 /* Cuts [panel, panel_end) x [0, rows) into tiles; a group of panels stays in cache for all rows. */
 #define FS_MATMUL(name, tile, ONE, PANELS, ROWS, FEW)                                           \
     static void name(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,     \
@@ -235,8 +253,7 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
         for (; panel + PANELS <= panel_end; panel += PANELS) {                                  \
             int32_t row = 0;                                                                    \
             for (; row + ROWS <= rows; row += ROWS) tile(PANELS, ROWS, w, x, out, row, panel);  \
-            for (; row + FEW <= rows; row += FEW) tile(PANELS, FEW, w, x, out, row, panel);     \
-            for (; row < rows; row++) tile(PANELS, 1, w, x, out, row, panel);                   \
+            while (row < rows) FS_REST(tile, PANELS, ROWS)                                      \
         }                                                                                       \
         for (; panel < panel_end; panel++) {                                                    \
             int32_t row = 0;                                                                    \
