@@ -12,7 +12,7 @@ One token's way from prompt to text, a file a station:
 1. model.py            load(): checkpoint + tokenizer + executor = Model
 2. checkpoints/gguf.py the file: configuration, tensors, vocabulary (llama2c.py likewise)
 3. tokenizers/spm.py   text -> ids
-4. architectures/llama.py  the Plan: operations of one forward pass (reference.py: as formulas)
+4. architectures/decoder.py the Plan: operations of one forward pass (reference.py: as formulas)
 5. executors/native.py the plan in C, native/step.c (executors/numpy_executor.py: the same in NumPy)
 6. session.py          the timeline: what is cached, what is computed, generate()
 7. samplers/chain.py   logits -> the next id (speculation/: guesses ahead of it, all checked)

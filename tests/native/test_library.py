@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fireside.engine import executors
-from fireside.engine.architectures import llama as architecture
+from fireside.engine.architectures import decoder as architecture
 from fireside.engine.errors import KernelsError
 from fireside.engine.executors import cores, native_library
 from tests.models import SHAPES, random_checkpoint
