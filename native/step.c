@@ -143,6 +143,27 @@ static void silu(const fs_worker *w, const fs_op *op)
                                          op->x.width, row_of(w, op->out, row));
 }
 
+/* x: [2 * pairs]; turns: [pairs][cos, sin]. Here and not with the kernels: where there are
+ * instructions that multiply, subtract and add in turns, gcc 12 fuses them against its orders. */
+static void turn_head(float *restrict x, const float *restrict turns, int32_t pairs, int32_t half)
+{
+    if (half) {
+        float *restrict y = x + pairs;
+        for (int32_t i = 0; i < pairs; i++) {
+            const float c = turns[2 * i], s = turns[2 * i + 1], first = x[i], second = y[i];
+            x[i] = first * c - second * s;
+            y[i] = first * s + second * c;
+        }
+        return;
+    }
+    for (int32_t i = 0; i < pairs; i++) {
+        const float c = turns[2 * i], s = turns[2 * i + 1];
+        const float first = x[2 * i], second = x[2 * i + 1];
+        x[2 * i] = first * c - second * s;
+        x[2 * i + 1] = first * s + second * c;
+    }
+}
+
 /* every head of x: [width] turned by its position */
 static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t width,
                      int32_t position, float *x)
@@ -150,15 +171,8 @@ static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t 
     const fs_turning *t = &run->model->turns[turn];
     int32_t pairs = t->rotary_dim / 2;
     const float *table = t->table + (int64_t)position * pairs * 2;
-    int32_t near = t->half ? 1 : 2, far = t->half ? pairs : 1;
-    for (int32_t head = 0; head < width; head += head_dim) {
-        for (int32_t i = 0; i < pairs; i++) {
-            float *a = x + head + i * near, *b = a + far;
-            float c = table[2 * i], s = table[2 * i + 1], first = *a, second = *b;
-            *a = first * c - second * s;
-            *b = first * s + second * c;
-        }
-    }
+    for (int32_t head = 0; head < width; head += head_dim)
+        turn_head(x + head, table, pairs, t->half);
 }
 
 static void rope(const fs_worker *w, const fs_op *op)
@@ -229,9 +243,9 @@ static void store_head(const fs_worker *w, const float *x, char *numbers, int32_
     if (m->layout.kind == FS_KV_F32) {
         for (int32_t d = 0; d < dim; d++) ((float *)numbers)[d * step] = x[d];
     } else if (m->layout.kind == FS_KV_F16) {
-        uint16_t *halfs = (uint16_t *)mine->f;
+        uint16_t *halfs = step == 1 ? (uint16_t *)numbers : (uint16_t *)mine->f;
         m->kernels.to_half(x, dim, halfs);
-        for (int32_t d = 0; d < dim; d++) ((uint16_t *)numbers)[d * step] = halfs[d];
+        for (int32_t d = 0; step > 1 && d < dim; d++) ((uint16_t *)numbers)[d * step] = halfs[d];
     } else {
         m->kernels.quantise(x, dim, 0, mine->q, mine->scale, mine->shift);
         for (int32_t d = 0; d < dim; d++) numbers[d * step] = (char)mine->q[d];
