@@ -42,6 +42,7 @@ from fireside.engine.executors import KV, QUANTS, Quant
 from fireside.engine.model import Model, load
 from fireside.engine.samplers import Sampling
 from fireside.engine.session import Overflow, Session
+from fireside.engine.siblings import Tagged, generate_many
 from fireside.engine.speculation import Speculation
 
 __all__ = [
@@ -66,8 +67,10 @@ __all__ = [
     "Session",
     "Speculation",
     "Statistics",
+    "Tagged",
     "Token",
     "UnsupportedError",
+    "generate_many",
     "load",
     "open_checkpoint",
 ]

@@ -73,6 +73,13 @@ class Session:
         """An empty session like this one, which trusts nothing that this one knows."""
         return Session(self.model, self.context, self.speculation, self.draft)
 
+    def fork(self) -> Session:
+        """A session that holds what this one holds, and goes its own way from there."""
+        other = self.renewed()
+        other._cache = self.model.executor.fork(self._cache)
+        other.ids, other._logits = list(self.ids), self._logits
+        return other
+
     def _new_speculator(self) -> Speculator | None:
         """Who guesses, if somebody does. Raises UnsupportedError for a draft that does not fit."""
         if self.draft:
@@ -199,7 +206,7 @@ class Session:
             )
         matcher = StopMatcher(stop)
         chain = chain_for(sampling, seed, self.model.executor.name)
-        run = _Run(self, ids, chain, matcher, max_tokens, alternatives, overflow)
+        run = Run(self, ids, chain, matcher, max_tokens, alternatives, overflow)
         self._abort.clear()
         self._running = True
         try:
@@ -214,7 +221,7 @@ class Session:
             self.model.executor.abort()
 
 
-class _Run:
+class Run:
     """One call of generate: its text so far and its counts."""
 
     def __init__(
@@ -241,25 +248,37 @@ class _Run:
         self.dropped = 0
         self.prefill_tokens = self.reused_tokens = 0
         self.prefill_s = self.decode_s = 0.0
+        self.started = self.read_at = time.perf_counter()
 
     def events(self) -> Iterator[Event]:
-        started = time.perf_counter()
+        """Everything, the Finished event last."""
         reason: FinishReason = "aborted"
         try:
-            yield from self._compute()
+            yield from self.read()
             if self.session.speculator:
                 self.session.speculator.begin(self.text, self.chain)
-            self.prefill_s = time.perf_counter() - started
             reason = yield from self._decode()
         except Aborted:
-            if not self.prefill_s:
-                self.prefill_s = time.perf_counter() - started
-        self.decode_s = time.perf_counter() - started - self.prefill_s
+            pass
+        yield self.finish(reason)
+
+    def read(self) -> Iterator[Event]:
+        """Bring the session to the prompt. Raises Aborted."""
+        try:
+            yield from self._compute()
+        finally:
+            self.read_at = time.perf_counter()
+
+    def finish(self, reason: FinishReason) -> Finished:
+        """The last event: what was held back, and the counts."""
+        self.prefill_s = self.read_at - self.started
+        self.decode_s = time.perf_counter() - self.read_at
         tail = "" if reason == "stop" else self._flush()
-        yield Finished(reason, tail, tuple(self.generated), self.chain.seed, self._statistics())
+        return Finished(reason, tail, tuple(self.generated), self.chain.seed, self._statistics())
 
     @property
     def generated(self) -> list[int]:
+        """The ids behind the prompt."""
         return self.text[self.prompt_length :]
 
     def _compute(self) -> Iterator[Event]:
@@ -278,30 +297,36 @@ class _Run:
 
     def _decode(self) -> Generator[Event, None, FinishReason]:
         """Draw, emit, compute, until something ends it; the generator's value says what."""
-        ends = self.session.model.end_ids
-        index = 0
         while True:
-            if self.session._abort.is_set():
-                return "aborted"
-            if self.overflow == "stop" and len(self.text) >= self.session.context:
-                return "context"
-            choice = self._choose()
-            if choice.id in ends:
-                return "end"
-            self.text.append(choice.id)
-            text, stopped = self.matcher.push(self.detokenizer.push(choice.id))
-            yield Token(choice.id, text, index, choice.probability, self._alternatives(choice))
-            index += 1
-            if stopped:
-                return "stop"
-            if index == self.max_tokens:
-                return "length"
+            token, reason = self.draw()
+            if token:
+                yield token
+            if reason or not token:
+                return reason or "aborted"
             if self.session.speculator:
-                self.session.speculator.saw(choice.id)
+                self.session.speculator.saw(token.id)
             if len(self.session.ids) < self.session.context:
-                self._advance(choice.id, self.max_tokens - index - 1 if self.max_tokens else CHUNK)
+                left = self.max_tokens - token.index - 2 if self.max_tokens else CHUNK
+                self._advance(token.id, left)
             else:
                 yield from self._compute()
+
+    def draw(self) -> tuple[Token | None, FinishReason | None]:
+        """(the next token, what ends the text with it); a text may end without another token."""
+        if self.session._abort.is_set():
+            return None, "aborted"
+        if self.overflow == "stop" and len(self.text) >= self.session.context:
+            return None, "context"
+        choice = self._choose()
+        if choice.id in self.session.model.end_ids:
+            return None, "end"
+        index = len(self.text) - self.prompt_length
+        self.text.append(choice.id)
+        text, stopped = self.matcher.push(self.detokenizer.push(choice.id))
+        token = Token(choice.id, text, index, choice.probability, self._alternatives(choice))
+        if stopped:
+            return token, "stop"
+        return token, "length" if index + 1 == self.max_tokens else None
 
     def _advance(self, token: int, wanted: int) -> None:
         """Bring the session past `token`: for nothing if it was guessed, else by a step."""
