@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -41,6 +42,8 @@ from fireside.engine import FiresideError
 log = logging.getLogger(__name__)
 
 FLUSHES_PER_SECOND = 12  # both cores may be at work for the model
+SHARE = 0.04  # of a core: where drawing takes more while the model writes, it is drawn less often
+SLOWEST_S = 0.25  # but never less often than this
 
 
 class FiresideApp(App[None]):
@@ -72,6 +75,7 @@ class FiresideApp(App[None]):
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._welcome = ""
         self.farewell = ""  # what went wrong at the very end
+        self._flushed = self._spent = 0.0  # when it was flushed, and this thread's seconds by then
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
@@ -156,6 +160,12 @@ class FiresideApp(App[None]):
         gc.freeze()
 
     def _pump(self) -> None:
+        """Show what has happened, soon; a model that fills screens has the cores to itself."""
+        now, spent = time.monotonic(), time.thread_time()
+        wait = min((spent - self._spent) / SHARE, SLOWEST_S)
+        if self.desk.scribe.writing and now - self._flushed < wait:
+            return
+        self._flushed, self._spent = now, spent
         self.desk.post_message(Told(self.inference.drain()))
 
     def find_models(self) -> Iterator[catalogue.ModelEntry]:

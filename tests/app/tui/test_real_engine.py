@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from fireside.app.settings import Paths, Settings
-from fireside.app.tui.app import FiresideApp
+from fireside.app.tui.app import SLOWEST_S, FiresideApp
 from fireside.app.tui.widgets.choice import Choice
 from tests.app.tiny import write_tiny
 
@@ -68,6 +69,25 @@ async def test_a_long_story_is_stopped(paths: Paths, model: Path) -> None:
         await until(pilot, lambda: app.keeper.saved)
         assert app.keeper.story_id is not None
         assert app.keeper.library.text(app.keeper.story_id) == kept
+
+
+async def test_a_screen_that_is_dear_to_draw_is_drawn_less_often(
+    paths: Paths, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr("fireside.app.tui.app.time.thread_time", lambda: float(next(seconds)))
+    async with running(paths, model, passage_tokens=100_000, temperature=0.0) as (app, pilot):
+        drain, drained = app.inference.drain, []
+        monkeypatch.setattr(
+            app.inference, "drain", lambda: drained.append(time.monotonic()) or drain()
+        )
+        await pilot.press("enter")
+        await until(pilot, lambda: app.desk.scribe.writing)
+        del drained[:]
+        await until(pilot, lambda: len(drained) >= 5 and len(app.keeper.text) > 50)
+        assert drained[4] - drained[0] > 4 * SLOWEST_S - 0.01
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.desk.scribe.writing)
 
 
 async def test_the_weights_change_in_the_middle_of_a_story(paths: Paths, model: Path) -> None:
