@@ -37,6 +37,8 @@ static void begin_tiles(void)
     for (int i = C0; i <= C1; i++) t.rows[i] = ROWS, t.bytes[i] = FS_LANES * 4;
     for (int i = A0; i <= A1; i++) t.rows[i] = ROWS, t.bytes[i] = FS_BLOCK;
     for (int i = B0; i <= B1; i++) t.rows[i] = FS_BLOCK / 4, t.bytes[i] = FS_LANES * 4;
+    /* gcc 12 thinks that loading reads 8 bytes of the 64, and may drop what is stored behind them */
+    __asm__ volatile("" : : "r"(&t) : "memory");
     _tile_loadconfig(&t);
 }
 
