@@ -132,8 +132,10 @@ def find_vocabulary(checkpoint: Checkpoint, tokenizer: str | Path | None) -> Voc
         vocabulary, where = checkpoint.vocabulary, str(checkpoint.path)
     else:
         names = ("tokenizer.bin", "tokenizer.model", "tokenizer.json")
-        beside = [checkpoint.path.with_name(name) for name in names]
-        found = next((p for p in beside if p.is_file()), None)
+        places = [checkpoint.path.with_name(name) for name in names]
+        if checkpoint.path.is_dir():
+            places[:0] = [checkpoint.path / name for name in reversed(names)]
+        found = next((p for p in places if p.is_file()), None)
         if found is None:
             raise CheckpointError(
                 f"{checkpoint.path} carries no tokenizer",

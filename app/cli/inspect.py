@@ -12,6 +12,8 @@ from fireside.app.cli.options import Sectioned, complete_models, option, read_se
 from fireside.app.cli.output import count, scale, size, table, visible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 
 QUANT_NAMES = {"none": "as is", "q8": "q8", "q4": "q4"}
@@ -27,8 +29,8 @@ LONGEST = 60  # characters of a metadata value
 def inspect(ctx: click.Context, /, file: str, tensors: bool, metadata: bool, as_json: bool) -> int:
     """Tell what a model FILE holds: its shape, types, vocabulary and memory.
 
-    FILE is a path, or a name that `fireside models` lists. Only headers are read, so it is quick
-    with a file of any size.
+    FILE is the path of a file or of a model's folder, or a name that `fireside models` lists.
+    Only headers are read, so it is quick with a file of any size.
 
     Examples:
       fireside inspect storyteller
@@ -73,7 +75,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "path": str(checkpoint.path),
         "name": checkpoint.name,
         "format": checkpoint.format,
-        "file_bytes": checkpoint.path.stat().st_size,
+        "file_bytes": _on_disk(checkpoint.path),
         "architecture": c.architecture,
         "parameters": checkpoint.parameters,
         "tied": checkpoint.tied,
@@ -88,6 +90,13 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
             for t in checkpoint.tensors.values()
         ],
     }
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    return path.stat().st_size
 
 
 def _vocabulary(vocabulary: Vocabulary | None) -> dict[str, Any] | None:

@@ -42,7 +42,6 @@ _LOOKS_LIKE = (
     (b"lmgg", "a ggml file of before GGUF is not read by this version"),
     (b"fmgg", "a ggml file of before GGUF is not read by this version"),
     (b"tjgg", "a ggml file of before GGUF is not read by this version"),
-    (b"PK\x03\x04", "a zip archive, perhaps of PyTorch, is not read by this version"),
 )
 
 
@@ -136,4 +135,9 @@ def check_tensors(checkpoint: Checkpoint) -> None:
         )
 
 
-from fireside.engine.checkpoints import gguf, llama2c  # noqa: E402, F401  (fill the registry)
+from fireside.engine.checkpoints import (  # noqa: E402, F401  (fill the registry)
+    gguf,
+    llama2c,
+    meta,
+    torch_pt,
+)
