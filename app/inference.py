@@ -68,29 +68,20 @@ class _Memory:
     part from the cache in the middle. So the ids of what was written are kept beside it.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._known: deque[tuple[str, list[int]]] = deque(maxlen=REMEMBERED_TEXTS)
+    def __init__(self) -> None:
+        self._known: deque[tuple[list[int], list[int]]] = deque(maxlen=REMEMBERED_TEXTS)
 
-    def ids(self, text: str) -> list[int]:
-        """Ids of `text`: those it was written with as far as they are known, then encoded ones."""
-        plain = self.model.encode(text)
-        best = max(
-            (entry for entry in self._known if text.startswith(entry[0])),
-            key=lambda entry: len(entry[0]),
-            default=None,
-        )
-        if best is None or plain[: len(best[1])] == best[1]:
-            return plain
-        known, written = best
-        encoded = self.model.encode(known)
-        if plain[: len(encoded)] != encoded:  # the new words melt into the last of the old ones
-            return plain
-        return written + plain[len(encoded) :]
+    def ids(self, encoded: list[int]) -> list[int]:
+        """The tokenizer's ids of a text, those it was written with instead as far as known."""
+        begun = [entry for entry in self._known if encoded[: len(entry[0])] == entry[0]]
+        if not begun:
+            return encoded
+        known, written = max(begun, key=lambda entry: len(entry[0]))
+        return written + encoded[len(known) :]
 
-    def remember(self, text: str, ids: Sequence[int]) -> None:
-        """`text` was written with `ids`."""
-        self._known.append((text, list(ids)))
+    def remember(self, encoded: list[int], written: Sequence[int]) -> None:
+        """A text that the tokenizer spells `encoded` was written with the ids `written`."""
+        self._known.append((encoded, list(written)))
 
 
 class _Cancelled(Exception):  # noqa: N818  (not an error: somebody asked for it)
@@ -318,7 +309,7 @@ class Inference:
             self._not_loaded(LoadFailed(job, spec, describe(error)))
             return
         with self._state:
-            self._session, self._memory = session, _Memory(model)
+            self._session, self._memory = session, _Memory()
             self._let_go = None
             if self._load_job == job:
                 self._load_job = 0
@@ -366,10 +357,18 @@ class Inference:
 
     def _generate(self, job: int, request: Request, session: Session, known: _Memory) -> Done:
         prompt, stop = request.prompt, request.stop
+        model = session.model
+        asked: str | chat.Prompt | None = None  # what can be remembered with its answer
         if isinstance(prompt, Conversation):
-            template = chat.guess(session.model.checkpoint.metadata)
-            prompt, stop = template.render(prompt.messages), (*template.stops, *stop)
-        ids = known.ids(prompt) if isinstance(prompt, str) else list(prompt)
+            template = template_of(model)
+            stop = (*template.stops, *stop)
+            asked = chat.prompt(template, prompt.messages, model.tokenizer)
+            ids = known.ids(asked.ids(model.tokenizer))
+        elif isinstance(prompt, str):
+            asked = prompt
+            ids = known.ids(model.encode(prompt))
+        else:
+            ids = list(prompt)
         events = session.generate(
             ids,
             request.sampling,
@@ -399,12 +398,13 @@ class Inference:
                 self._buffer.push(Slid(job, event.kept, event.dropped))
             else:
                 finished = event
-        return self._finish(job, prompt, ids, written, finished, known)
+        return self._finish(job, model, asked, ids, written, finished, known)
 
     def _finish(
         self,
         job: int,
-        prompt: str | Sequence[int],
+        model: Model,
+        asked: str | chat.Prompt | None,
         ids: list[int],
         written: list[str],
         finished: Finished,
@@ -419,9 +419,25 @@ class Inference:
             self._buffer.push(
                 TextUpdate(job, tail, tokens, statistics.decode_s, statistics.context_used)
             )
-        if isinstance(prompt, str) and finished.reason != "stop" and tail == finished.text:
-            known.remember("".join([prompt, *written, tail]), [*ids, *finished.ids])
+        if asked is not None and finished.reason != "stop" and tail == finished.text:
+            words = "".join([*written, tail])
+            if isinstance(asked, str):
+                encoded = model.encode(asked + words)
+            else:
+                encoded = asked.answered(words).ids(model.tokenizer)
+            known.remember(encoded, [*ids, *finished.ids])
         return Done(job, finished.reason, finished.seed, statistics, self._info)
+
+
+def template_of(model: Model) -> chat.Template:
+    """The model's own way to write conversations; where that is damaged, what it looks like."""
+    vocabulary = model.tokenizer.vocabulary
+    try:
+        return chat.choose(vocabulary)
+    except FiresideError as error:
+        template = chat.guess(vocabulary.chat_template or "")
+        log.warning("%s; %s is used instead", error, template.name)
+        return template
 
 
 def describe(error: BaseException) -> str:

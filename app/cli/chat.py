@@ -17,8 +17,8 @@ from fireside.app.cli.start import prepare
     "--template",
     metavar="NAME",
     section="Conversation",
-    help="How turns are written for the model: plain, llama2 or chatml."
-    "  [default: guessed from the model]",
+    help="How turns are written for the model: its own template, or plain, llama2, llama3,"
+    " chatml, mistral, gemma, phi3, zephyr, vicuna, alpaca.  [default: own, else plain]",
 )
 @click.pass_context
 def chat(ctx: click.Context, /, system: str | None, template: str | None, **flags: Any) -> int:

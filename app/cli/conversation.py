@@ -25,7 +25,7 @@ class Conversation:
     """Reads lines until there are no more; remembers what was said."""
 
     def __init__(self, settings: Settings, system: str, template: str) -> None:
-        if template:
+        if template and template != chats.OWN:
             chats.get(template)  # a wrong name is told before anything is loaded
         self.settings = settings
         self.out = TextOut()
@@ -33,9 +33,7 @@ class Conversation:
         self.system = [Message("system", system)] if system else []
         self.messages: list[Message] = []
         self.model, _ = load_model(settings, self.progress)
-        self.template = (
-            chats.get(template) if template else chats.guess(self.model.checkpoint.metadata)
-        )
+        self.template = chats.choose(self.model.tokenizer.vocabulary, template)
         self.session = new_session(self.model, settings, self.progress)
         self.seed = settings.sampling.seed
         self.by_hand = sys.stdin is not None and sys.stdin.isatty() and self.out.is_terminal
@@ -90,8 +88,9 @@ class Conversation:
     def _answer(self, messages: list[Message]) -> None:
         """Let the model speak after `messages`, and remember both."""
         seed = int.from_bytes(os.urandom(4)) if self.seed is None else self.seed
+        tokenizer = self.model.tokenizer
         events = self.session.generate(
-            self.template.render([*self.system, *messages]),
+            chats.prompt(self.template, [*self.system, *messages], tokenizer).ids(tokenizer),
             replace(self.settings.sampling, seed=seed),
             max_tokens=self.settings.max_tokens or self.settings.passage_tokens,
             stop=(*self.template.stops, *self.settings.stop),

@@ -21,6 +21,7 @@ from fireside.engine import (
     Model,
     PrefillProgress,
     Session,
+    chat,
     load,
 )
 from fireside.engine.speculation import drafts
@@ -36,6 +37,14 @@ class Output:
     echo: bool = True
     stats: bool = False
     alternatives: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The prompt is a turn of a conversation; see chat.choose for the template's name."""
+
+    system: str
+    template: str
 
 
 def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
@@ -76,20 +85,27 @@ def _load(path: Path, settings: Settings, progress: Progress) -> Model:
     return model
 
 
-def tell(settings: Settings, prompt: str, output: Output) -> int:
-    """Write the story; the exit code."""
+def tell(settings: Settings, prompt: str, output: Output, turn: Turn | None = None) -> int:
+    """Write the story, or the answer where the prompt is a turn; the exit code."""
+    if turn is not None and turn.template not in ("", chat.OWN):
+        chat.get(turn.template)  # a wrong name is told before anything is loaded
     out, progress = TextOut(), Progress()
     seed = settings.sampling.seed
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     model, load_s = load_model(settings, progress)
     session = new_session(model, settings, progress)
-    story = Story(model, prompt if output.echo else "", seed, load_s)
+    asked: str | list[int] = prompt
+    stop = settings.stop
+    if turn is not None:
+        asked, stops = as_turn(model, prompt, turn)
+        stop = (*stops, *stop)
+    story = Story(model, prompt if output.echo and turn is None else "", seed, load_s)
     presenter = PRESENTERS[output.form](out, story)
     events = session.generate(
-        prompt,
+        asked,
         replace(settings.sampling, seed=seed),
         max_tokens=settings.max_tokens,
-        stop=settings.stop,
+        stop=stop,
         alternatives=output.alternatives,
         overflow=settings.overflow,
     )
@@ -117,6 +133,14 @@ def tell(settings: Settings, prompt: str, output: Output) -> int:
     if output.stats:
         say_statistics(story, finished)
     return exit_code(watch.caught) if watch.caught else 0
+
+
+def as_turn(model: Model, prompt: str, turn: Turn) -> tuple[list[int], tuple[str, ...]]:
+    """The ids of a conversation that begins with `prompt`, and the texts that end an answer."""
+    template = chat.choose(model.tokenizer.vocabulary, turn.template)
+    system = [chat.Message("system", turn.system)] if turn.system else []
+    messages = [*system, chat.Message("user", prompt)]
+    return chat.prompt(template, messages, model.tokenizer).ids(model.tokenizer), template.stops
 
 
 def _say_what_is_missing(finished: Finished, dropped: int) -> None:

@@ -20,6 +20,7 @@ from fireside.app.cli.options import (
 from fireside.app.cli.start import prepare
 
 IO = "Prompt and output"
+CHAT = "Conversation"
 
 
 @click.command("write", cls=Sectioned)
@@ -56,6 +57,20 @@ IO = "Prompt and output"
     help="With --jsonl: the N likeliest tokens beside each chosen one.",
 )
 @option("--stats", is_flag=True, section=IO, help="Speed and counts at the end, on stderr.")
+@option(
+    "--chat",
+    "as_chat",
+    is_flag=True,
+    section=CHAT,
+    help="The prompt is something said to the model, and the text its answer.",
+)
+@option("--system", metavar="TEXT", section=CHAT, help="With --chat: words that come before it.")
+@option(
+    "--template",
+    metavar="NAME",
+    section=CHAT,
+    help="With --chat: how turns are written for the model (see fireside chat --help).",
+)
 @click.pass_context
 def write(
     ctx: click.Context,
@@ -67,6 +82,9 @@ def write(
     as_jsonl: bool,
     alternatives: int,
     stats: bool,
+    as_chat: bool,
+    system: str | None,
+    template: str | None,
     **flags: Any,
 ) -> int:
     """Write a story that begins with PROMPT to standard output.
@@ -83,17 +101,21 @@ def write(
       fireside write --seed 7 -t 0.9 -p 0.95 "The dragon"    the same story every time
       echo "Long ago" | fireside write > story.txt
       fireside write --prompt-file draft.txt --no-echo >> draft.txt
+      fireside write --chat "Tell me of a fox."              an answer instead
       fireside write --json -n 50 "One day" | jq .timings.decode_tok_s
     """
     if as_json and as_jsonl:
         raise click.UsageError("choose --json or --jsonl, not both", ctx)
+    if not as_chat and (system is not None or template is not None):
+        raise click.UsageError("--system and --template need --chat", ctx)
     settings = read_settings(ctx, flags)
     text = gather(prompt_file, prompt)
     prepare(settings)
-    from fireside.app.cli.telling import Form, Output, tell
+    from fireside.app.cli.telling import Form, Output, Turn, tell
 
     form: Form = "json" if as_json else "jsonl" if as_jsonl else "text"
-    return tell(settings, text, Output(form, not no_echo, stats, alternatives))
+    turn = Turn(system or "", template or "") if as_chat else None
+    return tell(settings, text, Output(form, not no_echo, stats, alternatives), turn)
 
 
 @dataclass(frozen=True)

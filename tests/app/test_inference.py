@@ -295,6 +295,15 @@ def test_a_conversation_is_put_in_the_models_own_way(ready: Hands) -> None:
     assert text == plain
 
 
+def test_a_conversation_that_goes_on_reuses_what_was_said(ready: Hands) -> None:
+    said = [Message("user", "once upon")]
+    for _ in range(3):
+        text, done = ready.write(Conversation(tuple(said)), 12)
+        if len(said) > 1:  # all but the last turn's own words was there
+            assert done.statistics.reused_tokens > 10 * (len(said) // 2)
+        said += [Message("assistant", text), Message("user", "the time")]
+
+
 def test_closing_while_everything_runs(tiny: Path) -> None:
     hands = Hands()
     hands.inference.load(ModelSpec(tiny, kernels="numpy"))

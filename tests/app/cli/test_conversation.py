@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from fireside.engine.checkpoints import gguf_writer
 from tests.command import COMMAND, Cli
+from tests.model_files import small_vocabulary
+from tests.models import SHAPES, random_checkpoint
 
 FLAGS = ("chat", "--seed", "1", "-n", "8")
 
@@ -85,3 +89,47 @@ def test_ctrl_c_at_the_prompt_leaves(cli: Cli) -> None:
     child.close()
     assert child.exitstatus == 130
     assert "Traceback" not in rest
+
+
+# -- the model's own template ---------------------------------------------------------------------
+
+OWN = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+OWN += "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a chat template of its own."""
+    words = replace(small_vocabulary(), chat_template=OWN)
+    config = replace(SHAPES["plain"], vocab_size=len(words))
+    path = tmp_path_factory.mktemp("talker") / "talker.gguf"
+    gguf_writer.write(path, config, random_checkpoint(config, 5).tensors, words)
+    return path
+
+
+def test_write_answers_in_the_models_own_way(cli: Cli, talker: Path) -> None:
+    flags = ("write", "--model", talker, "--seed", "1", "-n", "8")
+    answer = cli(*flags, "--chat", "once")
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    same = cli(*flags, "--no-echo", "[once]")  # what the template makes of it
+    assert answer.stdout == same.stdout
+    plain = cli(*flags, "--chat", "--template", "plain", "--system", "Be kind.", "once")
+    by_hand = cli(*flags, "--no-echo", "Be kind.\nYou: once\nTeller:")
+    assert plain.stdout == by_hand.stdout != answer.stdout
+    assert cli("chat", *flags[1:], stdin=b"once\n").stdout.strip() == answer.stdout.strip()
+
+
+def test_what_a_template_refuses_is_one_line(cli: Cli, talker: Path) -> None:
+    for command in (["write", "--chat", "once"], ["chat"]):
+        said = b"Hello\n" if command == ["chat"] else b""
+        done = cli(*command, "--model", talker, "--system", "Be kind.", stdin=said)
+        assert done.returncode == 1
+        assert b"no system here" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_write_wants_chat_for_what_belongs_to_it(cli: Cli) -> None:
+    done = cli("write", "--system", "Be kind.", "once")
+    assert done.returncode == 2
+    assert b"need --chat" in done.stderr
+    assert cli("write", "--chat", "--template", "frob", "once").returncode == 1
