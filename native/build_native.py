@@ -16,6 +16,8 @@ SOURCES = (
     "model.c",
     "cache.c",
     "step.c",
+    "rowwise.c",
+    "experts.c",
     "kernels_reference.c",
     "kernels_avx2.c",
     "kernels_avxvnni.c",

@@ -34,8 +34,11 @@ void fs_unpack(int32_t kind, const void *packed, int64_t rows, int64_t cols,
                int64_t first, int64_t count, float *out);
 
 /* ---- a model: the operations of a plan, lowered ---- */
-enum { FS_EMBED, FS_NORM, FS_MATMUL, FS_ROPE, FS_ATTENTION, FS_SILU, FS_SELECT };
-enum { FS_PLAIN, FS_AFTER_NORM, FS_AFTER_SILU }; /* what a matmul does to its input first */
+enum { FS_EMBED, FS_NORM, FS_MATMUL, FS_ROPE, FS_ATTENTION, FS_ACTIVATE, FS_ADD, FS_BIAS, FS_SCALE,
+       FS_EXPERTS, FS_SELECT };
+enum { FS_PLAIN, FS_AFTER_NORM, FS_AFTER_ACTIVATION }; /* what a matmul does to its input first */
+enum { FS_RMS, FS_LAYER };                 /* norms */
+enum { FS_SILU, FS_GELU, FS_GELU_TANH };   /* activations */
 
 typedef struct fs_slice {
     int32_t buffer, start, width; /* columns of a buffer; buffer -1: the caller's logits */
@@ -43,16 +46,27 @@ typedef struct fs_slice {
 
 typedef struct fs_op {
     int32_t kind;
-    int32_t before;     /* MATMUL: FS_PLAIN, FS_AFTER_NORM or FS_AFTER_SILU */
-    int32_t add;        /* MATMUL: out += */
-    fs_slice x, y, z;   /* inputs: x; gate, up; q, k, v */
+    int32_t before;     /* MATMUL: FS_PLAIN, FS_AFTER_NORM or FS_AFTER_ACTIVATION */
+    int32_t add;        /* MATMUL, NORM: out += */
+    fs_slice x, y, z;   /* inputs: x; gate, up (width 0: none); q, k, v; EXPERTS: x, router */
     fs_slice out;
-    int32_t matrix;     /* EMBED, MATMUL */
-    int32_t vector;     /* NORM, MATMUL after a norm */
-    float eps;          /* of that norm */
-    float scale;        /* ATTENTION: of the scores */
-    int32_t layer, head_dim;
+    int32_t matrix;     /* EMBED, MATMUL; EXPERTS: gate */
+    int32_t up, down;   /* EXPERTS: matrices of all experts, one behind the other */
+    int32_t positions;  /* EMBED: matrix (-1: none) */
+    int32_t vector;     /* BIAS; NORM, MATMUL after a norm: its weight */
+    int32_t vector_bias;/* of a layer norm (-1: none) */
+    int32_t bias;       /* MATMUL: added to its result (-1: none) */
+    int32_t norm;       /* NORM, MATMUL after a norm: FS_RMS or FS_LAYER */
+    float eps;          /* of that norm, of norm_q and norm_k */
+    int32_t activation; /* ACTIVATE, MATMUL after one, EXPERTS: FS_SILU... */
+    float scale;        /* ATTENTION: of the scores; EMBED, SCALE: factor */
+    float softcap;      /* ATTENTION, SCALE (0: none) */
+    int32_t window;     /* ATTENTION: positions that a token sees (0: all) */
+    int32_t layer;
+    int32_t head_dim;   /* ATTENTION, ROPE; NORM: of each head (0: of the whole row) */
     int32_t rope_q, rope_k; /* ATTENTION (-1: none); ROPE: rope_q */
+    int32_t norm_q, norm_k; /* ATTENTION: vectors of norms of the heads (-1: none) */
+    int32_t hidden, used, normalise; /* EXPERTS: rows of an expert's gate, how many count */
 } fs_op;
 
 typedef struct fs_weight {
@@ -62,6 +76,7 @@ typedef struct fs_weight {
 
 typedef struct fs_turn {
     int32_t rotary_dim, half; /* half: elements (i, i + rotary_dim/2) turn, else (2i, 2i + 1) */
+    float magnitude;          /* of cos and sin */
     const double *frequency;  /* [rotary_dim / 2] radians per position; copied */
 } fs_turn;
 

@@ -54,7 +54,11 @@ typedef struct fs_out {
     float *data;
     int64_t stride;
     int32_t add;
+    const float *bias; /* [w->rows], added last; NULL: none */
 } fs_out;
+
+/* they are the FS_SILU... of fireside.h */
+enum fs_activation { FS_ACT_SILU, FS_ACT_GELU, FS_ACT_GELU_TANH };
 
 /* How keys and values lie in the cache; they are the FS_CACHE_... of fireside.h. */
 enum fs_cache_kind { FS_KV_F32, FS_KV_F16, FS_KV_Q8, FS_KV_KINDS };
@@ -71,14 +75,15 @@ typedef struct fs_attend {
     int32_t queries, head_dim;
     int32_t value_width;   /* head_dim rounded up to 16 */
     const float *q;        /* [queries][head_dim] */
-    const int32_t *length; /* [queries]: how many positions each sees; never less than the last */
+    /* [queries]: each sees positions [begin, length); neither is ever less than the last one's */
+    const int32_t *begin, *length;
     const char *const *pages;
     int64_t keys, values;
     float *scores; /* scratch [queries][score_stride], for whole pages */
     int64_t score_stride;
     float *page; /* scratch [FS_PAGE][value_width] */
     float *out;  /* [queries][value_width] */
-    float scale;
+    float scale, softcap; /* softcap 0: none */
 } fs_attend;
 
 /* out rows [0, rows) of panels [panel, panel_end): out = w @ x. */
@@ -91,8 +96,15 @@ typedef struct fs_kernels {
     fs_matmul_fn *matmul[FS_KINDS];
     /* y = x / sqrt(mean(x^2) + eps) * w; x, w, y: [width] */
     void (*rmsnorm)(const float *x, const float *w, int32_t width, float eps, float *y);
-    /* y = silu(gate) * up; all [width] */
-    void (*silu_mul)(const float *gate, const float *up, int32_t width, float *y);
+    /* y = (x - mean) / sqrt(variance + eps) * w + b; all [width], b may be NULL */
+    void (*layernorm)(const float *x, const float *w, const float *b, int32_t width, float eps,
+                      float *y);
+    /* y = act(gate) * up by an activation of fireside.h; all [width], up may be NULL: y = act(gate) */
+    void (*activate)(int32_t activation, const float *gate, const float *up, int32_t width, float *y);
+    /* x = x * factor, then cap * tanh(x / cap) where cap is not 0; x: [width] */
+    void (*softcap)(float *x, int32_t width, float factor, float cap);
+    /* x -> e^(x - max), in place; returns 1 / their sum; x: [width], room for whole vectors */
+    float (*softmax)(float *x, int32_t width);
     /* x: [width] -> q: [blocks * 32], scale and shift: [blocks] */
     void (*quantise)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                      int32_t *shift);

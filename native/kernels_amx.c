@@ -118,6 +118,10 @@ static void tile_rows(const fs_matrix *w, const int8_t *weights, const uint8_t *
         if (r >= rows) break;
         float *p = out->data + (row + r) * out->stride + (int64_t)panel * FS_LANES;
         if (out->add) acc[r] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, p), acc[r]);
+        if (out->bias) {
+            const float *bias = out->bias + (int64_t)panel * FS_LANES;
+            acc[r] = _mm512_add_ps(acc[r], _mm512_maskz_loadu_ps(lanes, bias));
+        }
         _mm512_mask_storeu_ps(p, lanes, acc[r]);
     }
 }

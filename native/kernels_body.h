@@ -11,64 +11,7 @@
 #define FS_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* ---- small functions ---- */
-
-/* e^x within 2 ulp; x is clamped to [-87, 88]. Cody and Waite's reduction, degree 6 by Horner. */
-FS_INLINE v16 v_exp(v16 x)
-{
-    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
-    const v16 magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    v16 t = v_fma(x, v_set(1.44269504f), magic);
-    v16 n = v_sub(t, magic);
-    v16 r = v_fma(n, v_set(-0.693145752f), x); /* ln 2 in two parts */
-    r = v_fma(n, v_set(-1.42860677e-6f), r);
-    v16 p = v_set(1.38888890e-3f);
-    p = v_fma(p, r, v_set(8.33333377e-3f));
-    p = v_fma(p, r, v_set(4.16666679e-2f));
-    p = v_fma(p, r, v_set(1.66666672e-1f));
-    p = v_fma(p, r, v_set(0.5f));
-    p = v_fma(p, r, v_set(1.0f));
-    p = v_fma(p, r, v_set(1.0f));
-    return v_scale2(p, t);
-}
-
-static void fs_rmsnorm(const float *x, const float *w, int32_t width, float eps, float *y)
-{
-    v16 sum = v_set(0.0f);
-    int32_t whole = width / FS_LANES * FS_LANES, rest = width - whole;
-    for (int32_t i = 0; i < whole; i += FS_LANES) {
-        v16 a = v_load(x + i);
-        sum = v_fma(a, a, sum);
-    }
-    if (rest) {
-        v16 a = v_load_n(x + whole, rest);
-        sum = v_fma(a, a, sum);
-    }
-    v16 scale = v_set(1.0f / sqrtf(v_sum(sum) / (float)width + eps));
-    for (int32_t i = 0; i < whole; i += FS_LANES)
-        v_store(y + i, v_mul(v_mul(v_load(x + i), scale), v_load(w + i)));
-    if (rest) {
-        v16 a = v_mul(v_mul(v_load_n(x + whole, rest), scale), v_load_n(w + whole, rest));
-        v_store_n(y + whole, a, rest);
-    }
-}
-
-FS_INLINE v16 v_silu_mul(v16 gate, v16 up)
-{
-    v16 e = v_exp(v_sub(v_set(0.0f), gate));
-    return v_mul(v_div(gate, v_add(v_set(1.0f), e)), up);
-}
-
-static void fs_silu_mul(const float *gate, const float *up, int32_t width, float *y)
-{
-    int32_t i = 0;
-    for (; i + FS_LANES <= width; i += FS_LANES)
-        v_store(y + i, v_silu_mul(v_load(gate + i), v_load(up + i)));
-    if (i < width) {
-        int n = width - i;
-        v_store_n(y + i, v_silu_mul(v_load_n(gate + i, n), v_load_n(up + i, n)), n);
-    }
-}
+#include "functions_body.h"
 
 static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                         int32_t *shift)
@@ -98,10 +41,13 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
 {
     float *p = out->data + row * out->stride + (int64_t)panel * FS_LANES;
     int32_t n = w->rows - panel * FS_LANES;
+    const float *bias = out->bias ? out->bias + (int64_t)panel * FS_LANES : NULL;
     if (n >= FS_LANES) {
-        v_store(p, out->add ? v_add(v_load(p), acc) : acc);
+        if (out->add) acc = v_add(v_load(p), acc);
+        v_store(p, bias ? v_add(acc, v_load(bias)) : acc);
     } else {
-        v_store_n(p, out->add ? v_add(v_load_n(p, n), acc) : acc, n);
+        if (out->add) acc = v_add(v_load_n(p, n), acc);
+        v_store_n(p, bias ? v_add(acc, v_load_n(bias, n)) : acc, n);
     }
 }
 
@@ -328,27 +274,40 @@ FS_INLINE void fs_score_page(const int KIND, const int N, const fs_attend *a, co
         fs_score_tile(KIND, N, 1, a, keys, query, block, a->scores + start);
 }
 
-/* scores [0, length) of one query -> e^(score - max), in place; returns 1 / their sum */
-FS_INLINE float fs_softmax(float *scores, int32_t length)
+/* Lanes of a, a vector of scores from t on, that lie in [begin, length); the others of b. */
+FS_INLINE v16 v_within(v16 a, v16 b, int32_t t, int32_t begin, int32_t length)
 {
-    int32_t whole = length / FS_LANES * FS_LANES, rest = length - whole;
-    v16 most = v_set(-3.4e38f), sum = v_set(0.0f);
-    for (int32_t t = 0; t < whole; t += FS_LANES) most = v_max(most, v_load(scores + t));
-    if (rest) most = v_max(most, v_keep_n(v_load(scores + whole), most, rest));
-    most = v_set(v_hmax(most));
-    for (int32_t t = 0; t < whole; t += FS_LANES) {
-        v16 e = v_exp(v_sub(v_load(scores + t), most));
-        v_store(scores + t, e);
-        sum = v_add(sum, e);
+    if (t < begin) a = v_keep_n(b, a, begin - t);
+    return length - t < FS_LANES ? v_keep_n(a, b, length - t) : a;
+}
+
+/* scores [begin, length) -> e^(score - max), in place, those of begin's page before it -> 0; returns
+ * 1 / their sum. softcap 0: none. */
+FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, float softcap)
+{
+    const v16 low = v_set(-3.4e38f), zero = v_set(0.0f);
+    const int32_t first = begin / FS_LANES * FS_LANES;
+    v16 most = low, sum = zero;
+    for (int32_t t = begin / FS_PAGE * FS_PAGE; t < first; t += FS_LANES) v_store(scores + t, zero);
+    for (int32_t t = first; t < length; t += FS_LANES) {
+        v16 s = v_load(scores + t);
+        if (softcap != 0.0f) {
+            s = v_softcap(s, v_set(softcap));
+            v_store(scores + t, s);
+        }
+        most = v_max(most, v_within(s, low, t, begin, length));
     }
-    if (rest) {
-        v16 e = v_exp(v_sub(v_load(scores + whole), most));
-        e = v_keep_n(e, v_set(0.0f), rest);
-        v_store(scores + whole, e);
+    most = v_set(v_hmax(most));
+    for (int32_t t = first; t < length; t += FS_LANES) {
+        v16 e = v_exp(v_sub(v_load(scores + t), most));
+        e = v_within(e, zero, t, begin, length);
+        v_store(scores + t, e);
         sum = v_add(sum, e);
     }
     return 1.0f / v_sum(sum);
 }
+
+static float fs_softmax(float *x, int32_t width) { return fs_softmax_within(x, 0, width, 0.0f); }
 
 /* adds a page's values to C vectors of elements of N queries */
 FS_INLINE void fs_value_tile(const int KIND, const int N, const int C, const fs_attend *a,
@@ -428,42 +387,52 @@ FS_INLINE void fs_unpack_values(const int KIND, const fs_attend *a, const char *
 }
 
 #define FS_QUERY_TILES(page, KIND, data)                                                        \
-    for (; i + A_MANY <= a->queries; i += A_MANY) page(KIND, A_MANY, a, data, i, start);        \
-    for (; i + A_FEW <= a->queries; i += A_FEW) page(KIND, A_FEW, a, data, i, start);           \
-    for (; i < a->queries; i++) page(KIND, 1, a, data, i, start)
+    for (; i + A_MANY <= end; i += A_MANY) page(KIND, A_MANY, a, data, i, start);               \
+    for (; i + A_FEW <= end; i += A_FEW) page(KIND, A_FEW, a, data, i, start);                  \
+    for (; i < end; i++) page(KIND, 1, a, data, i, start)
+
+/* how many queries see something before `position`; the first of all sees the least */
+FS_INLINE int32_t fs_queries_before(const fs_attend *a, int64_t position)
+{
+    int32_t n = a->queries;
+    while (n && a->begin[n - 1] >= position) n--;
+    return n;
+}
 
 /* BARE: pages are read where they are */
 FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a)
 {
     const int64_t last = a->length[a->queries - 1], width = a->value_width;
     float inverse[FS_QUERIES];
-    int32_t i = 0; /* the first query that sees anything of the page */
-    for (int64_t start = 0; start < last; start += FS_PAGE) {
+    const int64_t begin = a->begin[0] / FS_PAGE * FS_PAGE;
+    int32_t i = 0; /* queries [i, end) see something of the page */
+    for (int64_t start = begin; start < last; start += FS_PAGE) {
         const char *keys = a->pages[start / FS_PAGE] + a->keys;
-        const int32_t first = i;
+        const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
         if (!BARE) fs_unpack_keys(KIND, a, keys, last - start < FS_PAGE ? last - start : FS_PAGE);
         if (BARE) {
             FS_QUERY_TILES(fs_score_page, KIND, keys);
         } else {
             FS_QUERY_TILES(fs_score_page, FS_KV_F32, (const char *)a->page);
         }
-        for (i = first; i < a->queries && a->length[i] <= start + FS_PAGE;) i++;
+        for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }
     for (i = 0; i < a->queries; i++) {
-        inverse[i] = fs_softmax(a->scores + i * a->score_stride, a->length[i]);
+        inverse[i] = fs_softmax_within(a->scores + i * a->score_stride, a->begin[i], a->length[i],
+                                       a->softcap);
         for (int64_t e = 0; e < width; e += FS_LANES) v_store(a->out + i * width + e, v_set(0.0f));
     }
     i = 0;
-    for (int64_t start = 0; start < last; start += FS_PAGE) {
+    for (int64_t start = begin; start < last; start += FS_PAGE) {
         const char *values = a->pages[start / FS_PAGE] + a->values;
-        const int32_t first = i;
+        const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
         if (!BARE) fs_unpack_values(KIND, a, values, last - start < FS_PAGE ? last - start : FS_PAGE);
         if (BARE) {
             FS_QUERY_TILES(fs_value_page, KIND, values);
         } else {
             FS_QUERY_TILES(fs_value_page, FS_KV_F32, (const char *)a->page);
         }
-        for (i = first; i < a->queries && a->length[i] <= start + FS_PAGE;) i++;
+        for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }
     for (i = 0; i < a->queries; i++)
         for (int64_t e = 0; e < width; e += FS_LANES) {
@@ -601,7 +570,8 @@ static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
 
 #define FS_BODY_ENTRIES                                                                         \
     .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm,\
-    .silu_mul = fs_silu_mul, .quantise = fs_quantise, .attend = fs_attend_queries,              \
+    .layernorm = fs_layernorm, .activate = fs_activate, .softcap = fs_softcap,                  \
+    .softmax = fs_softmax, .quantise = fs_quantise, .attend = fs_attend_queries,              \
     .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \
     .quantise_q8_0 = fs_quantise_q8_0,                                                          \
     .quantise_q4_0 = fs_quantise_q4_0

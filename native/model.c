@@ -26,6 +26,23 @@ static void take_prepared(fs_arena *arena, const fs_model *m, int64_t rows, fs_p
     p->shift = take(arena, rows * m->b_stride * 4);
 }
 
+static void take_mixing(fs_arena *arena, fs_model *m)
+{
+    fs_mixing *x = &m->mixing;
+    /* kernels may read rows up to the next 16 */
+    const int64_t pairs = m->chunk * (int64_t)x->used, rows = pairs + FS_LANES;
+    x->chosen = take(arena, pairs * 4);
+    x->weight = take(arena, pairs * 4);
+    take_prepared(arena, m, rows, &x->input);
+    x->gate = take(arena, rows * x->hidden * 4);
+    x->up = take(arena, rows * x->hidden * 4);
+    x->result = take(arena, rows * x->dim * 4);
+    for (int32_t i = 0; i < m->threads; i++) {
+        x->begin[i] = take(arena, (x->n + 1) * 4LL);
+        x->place[i] = take(arena, pairs * 4);
+    }
+}
+
 static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
 {
     for (int32_t i = 0; i < shape->n_buffers; i++)
@@ -43,8 +60,10 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
         a->q = take(arena, FS_QUERIES * width * 4);
         a->out = take(arena, FS_QUERIES * width * 4);
         a->page = take(arena, FS_PAGE * width * 4);
+        a->begin = take(arena, FS_QUERIES * 4);
         a->length = take(arena, FS_QUERIES * 4);
     }
+    if (m->mixing.used) take_mixing(arena, m);
 }
 
 static void *copy(const void *from, int64_t count, size_t size)
@@ -59,9 +78,37 @@ static int64_t odd_lines(int64_t nbytes)
     return (fs_round_up(nbytes, 64) / 64 | 1) * 64;
 }
 
+static void at_least(int32_t *most, int32_t value)
+{
+    if (*most < value) *most = value;
+}
+
+/* the most that any operation needs of what is no buffer; returns the widest row among it */
+static int32_t measure(fs_model *m, const fs_shape *shape)
+{
+    fs_mixing *x = &m->mixing;
+    int32_t widest = FS_LANES;
+    m->places = INT32_MAX;
+    for (int32_t i = 0; i < shape->n_ops; i++) {
+        const fs_op *op = &shape->ops[i];
+        if (op->kind == FS_EMBED && op->positions >= 0) {
+            at_least(&widest, op->out.width);
+            if (shape->matrices[op->positions].rows < m->places)
+                m->places = shape->matrices[op->positions].rows;
+        } else if (op->kind == FS_EXPERTS) {
+            at_least(&x->n, op->y.width);
+            at_least(&x->used, op->used);
+            at_least(&x->hidden, (int32_t)fs_round_up(op->hidden, FS_LANES));
+            at_least(&x->dim, (int32_t)fs_round_up(op->out.width, FS_LANES));
+            at_least(&widest, x->hidden);
+        }
+    }
+    return widest;
+}
+
 static int fill_model(fs_model *m, const fs_shape *shape)
 {
-    int64_t widest = FS_LANES;
+    int64_t widest = measure(m, shape);
     m->ops = copy(shape->ops, shape->n_ops, sizeof *shape->ops);
     m->buffers = calloc((size_t)shape->n_buffers + 1, sizeof *m->buffers);
     m->matrices = calloc((size_t)shape->n_matrices + 1, sizeof *m->matrices);
@@ -69,8 +116,10 @@ static int fill_model(fs_model *m, const fs_shape *shape)
     m->turns = calloc((size_t)shape->n_turns + 1, sizeof *m->turns);
     m->mine = calloc((size_t)m->threads, sizeof *m->mine);
     m->attending = calloc((size_t)m->threads, sizeof *m->attending);
+    m->mixing.begin = calloc((size_t)m->threads, sizeof *m->mixing.begin);
+    m->mixing.place = calloc((size_t)m->threads, sizeof *m->mixing.place);
     if (!m->ops || !m->buffers || !m->matrices || !m->vectors || !m->turns || !m->mine ||
-        !m->attending)
+        !m->attending || !m->mixing.begin || !m->mixing.place)
         return 0;
     for (int32_t i = 0; i < shape->n_buffers; i++) {
         m->buffers[i].stride = fs_round_up(shape->widths[i], FS_LANES);
@@ -83,7 +132,7 @@ static int fill_model(fs_model *m, const fs_shape *shape)
     for (int32_t i = 0; i < shape->n_vectors; i++) m->vectors[i] = shape->vectors[i].data;
     for (int32_t i = 0; i < shape->n_turns; i++) {
         const fs_turn *t = &shape->turns[i];
-        m->turns[i] = (fs_turning){t->rotary_dim, t->half, NULL, NULL};
+        m->turns[i] = (fs_turning){t->rotary_dim, t->half, t->magnitude, NULL, NULL};
         m->turns[i].frequency = copy(t->frequency, t->rotary_dim / 2, sizeof(double));
         if (!m->turns[i].frequency) return 0;
     }
@@ -134,6 +183,8 @@ void fs_model_free(fs_model *m)
     free(m->vectors);
     free(m->mine);
     free(m->attending);
+    free(m->mixing.begin);
+    free(m->mixing.place);
     fs_memory_free(m->scores, m->threads * m->score_room * 4);
     fs_memory_free(m->scratch, m->scratch_nbytes);
     free(m);
@@ -150,8 +201,8 @@ static void fill_turns(fs_model *m, int64_t end)
             float *table = m->turns[t].table + m->turned * pairs * 2;
             for (int32_t i = 0; i < pairs; i++) {
                 double angle = (double)m->turned * m->turns[t].frequency[i];
-                table[2 * i] = (float)cos(angle);
-                table[2 * i + 1] = (float)sin(angle);
+                table[2 * i] = (float)(cos(angle) * m->turns[t].magnitude);
+                table[2 * i + 1] = (float)(sin(angle) * m->turns[t].magnitude);
             }
         }
     }

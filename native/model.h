@@ -26,6 +26,7 @@ typedef struct {
 
 typedef struct {
     int32_t rotary_dim, half;
+    float magnitude;
     double *frequency;
     float *table; /* [positions][rotary_dim / 2][cos, sin] */
 } fs_turning;
@@ -51,14 +52,26 @@ typedef struct {
 /* What attention works with, each thread for itself. */
 typedef struct {
     float *q, *out, *page, *scores;
-    int32_t *length;
+    int32_t *begin, *length;
 } fs_attending;
+
+/* What mixtures of experts work with: pairs of a row and an expert that it chose, ordered by expert. */
+typedef struct {
+    int32_t n, used, hidden, dim; /* the most of all such operations; used 0: there are none */
+    int32_t *chosen;              /* [chunk][used] */
+    float *weight;                /* [chunk][used] */
+    fs_prepared input;            /* [chunk * used] */
+    float *gate, *up;             /* [chunk * used][hidden] */
+    float *result;                /* [chunk * used][dim] */
+    int32_t **begin, **place;     /* [threads]: [n + 1] first pair of each expert, [chunk * used] */
+} fs_mixing;
 
 struct fs_model {
     fs_kernels kernels;
     fs_layout layout;
     int32_t threads, chunk;
     int32_t n_ops, n_turns, vocab;
+    int32_t places; /* positions of a text that there may be */
     fs_op *ops;
     fs_buffer *buffers;
     fs_matrix *matrices;
@@ -69,6 +82,7 @@ struct fs_model {
     fs_prepared shared;                   /* [chunk] rows */
     fs_prepared *mine;                    /* [threads], one row each */
     fs_attending *attending;              /* [threads] */
+    fs_mixing mixing;
     int64_t score_room;                   /* floats in each one's scores */
     float *scores;                        /* [threads][score_room] */
     fs_row *rows;                         /* [chunk] */

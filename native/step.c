@@ -18,31 +18,9 @@
 #include <sched.h>
 #endif
 
-#include "model.h"
+#include "step.h"
 
 enum { SPINS = 300 }; /* pauses before a waiting thread gives its core away */
-
-typedef struct {
-    fs_model *model;
-    int32_t n_runs;     /* of the chunk's rows: see model.h */
-    int32_t n_selected; /* rows of the chunk whose logits are wanted */
-    int32_t apart;      /* no two rows of the chunk have the same cache */
-    float *logits;      /* of this chunk */
-    char pad0[64];
-    _Atomic int32_t arrived;
-    char pad1[64];
-    _Atomic int32_t phase;
-    int32_t stop;
-    char pad2[64];
-    _Atomic int32_t next; /* task of this operation that nobody has taken yet */
-    char pad3[64];
-} fs_run;
-
-typedef struct {
-    fs_run *run;
-    int32_t index, count; /* this thread of how many */
-    int32_t rows;         /* rows that go through the operations now */
-} fs_worker;
 
 static int64_t nanoseconds(void)
 {
@@ -70,8 +48,7 @@ static void relax(int spins)
 
 static int profiled(const fs_worker *w) { return w->run->model->profile && w->index == 0; }
 
-/* All threads of the team meet; returns whether to leave, the same to all of them. */
-static int meet(const fs_worker *w)
+int fs_meet(const fs_worker *w)
 {
     fs_run *run = w->run;
     int64_t start = profiled(w) ? nanoseconds() : 0;
@@ -89,59 +66,12 @@ static int meet(const fs_worker *w)
     return run->stop;
 }
 
-static int aborted(const fs_worker *w)
-{
-    return atomic_load_explicit(&w->run->model->abort, memory_order_relaxed) != 0;
-}
-
-/* this thread's part of [0, n) */
-static void share(const fs_worker *w, int32_t n, int32_t *begin, int32_t *end)
-{
-    *begin = (int32_t)((int64_t)n * w->index / w->count);
-    *end = (int32_t)((int64_t)n * (w->index + 1) / w->count);
-}
-
-static float *row_of(const fs_worker *w, fs_slice s, int32_t row)
-{
-    const fs_model *m = w->run->model;
-    if (s.buffer < 0) return w->run->logits + (int64_t)row * s.width + s.start;
-    return m->buffers[s.buffer].data + row * m->buffers[s.buffer].stride + s.start;
-}
-
 static int64_t stride_of(const fs_worker *w, fs_slice s)
 {
     return s.buffer < 0 ? s.width : w->run->model->buffers[s.buffer].stride;
 }
 
 /* ---- operations; each leaves its threads to meet afterwards ---- */
-
-static void embed(const fs_worker *w, const fs_op *op)
-{
-    int32_t row, end;
-    share(w, w->rows, &row, &end);
-    for (; row < end; row++)
-        fs_unpack_row(&w->run->model->matrices[op->matrix], w->run->model->rows[row].token,
-                      row_of(w, op->out, row));
-}
-
-static void norm(const fs_worker *w, const fs_op *op)
-{
-    const fs_model *m = w->run->model;
-    int32_t row, end;
-    share(w, w->rows, &row, &end);
-    for (; row < end; row++)
-        m->kernels.rmsnorm(row_of(w, op->x, row), m->vectors[op->vector], op->x.width, op->eps,
-                            row_of(w, op->out, row));
-}
-
-static void silu(const fs_worker *w, const fs_op *op)
-{
-    int32_t row, end;
-    share(w, w->rows, &row, &end);
-    for (; row < end; row++)
-        w->run->model->kernels.silu_mul(row_of(w, op->x, row), row_of(w, op->y, row),
-                                         op->x.width, row_of(w, op->out, row));
-}
 
 /* x: [2 * pairs]; turns: [pairs][cos, sin]. Here and not with the kernels: where there are
  * instructions that multiply, subtract and add in turns, gcc 12 fuses them against its orders. */
@@ -178,29 +108,26 @@ static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t 
 static void rope(const fs_worker *w, const fs_op *op)
 {
     int32_t row, end;
-    share(w, w->rows, &row, &end);
+    fs_share(w, w->rows, &row, &end);
     for (; row < end; row++)
         turn_row(w->run, op->rope_q, op->head_dim, op->x.width, w->run->model->rows[row].position,
-                 row_of(w, op->x, row));
+                 fs_row_of(w, op->x, row));
 }
 
 static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, int32_t row,
                     const fs_prepared *into, int32_t into_row)
 {
     const fs_model *m = w->run->model;
-    const float *x = row_of(w, op->x, row);
+    const float *x = fs_row_of(w, op->x, row);
     float *f = into->f + into_row * m->f_stride;
-    if (op->before == FS_AFTER_NORM) {
-        m->kernels.rmsnorm(x, m->vectors[op->vector], op->x.width, op->eps, f);
-        x = f;
-    } else if (op->before == FS_AFTER_SILU) {
-        m->kernels.silu_mul(x, row_of(w, op->y, row), op->x.width, f);
+    if (op->before != FS_PLAIN) {
+        if (op->before == FS_AFTER_NORM)
+            fs_norm_row(w, op, x, f);
+        else
+            fs_activate_row(w, op, row, f);
         x = f;
     }
-    if (matrix->kind >= FS_Q8)
-        m->kernels.quantise(x, op->x.width, matrix->kind == FS_Q8 ? 128 : 8,
-                             into->q + into_row * m->q_stride, into->scale + into_row * m->b_stride,
-                             into->shift + into_row * m->b_stride);
+    fs_round_row(m, matrix->kind, x, op->x.width, into, into_row);
 }
 
 static void matmul(const fs_worker *w, const fs_op *op)
@@ -213,11 +140,11 @@ static void matmul(const fs_worker *w, const fs_op *op)
         if (!direct) prepare(w, op, matrix, 0, from, 0);
     } else if (!direct) {
         int32_t row, end;
-        share(w, w->rows, &row, &end);
+        fs_share(w, w->rows, &row, &end);
         for (; row < end; row++) prepare(w, op, matrix, row, from, row);
-        if (meet(w)) return;
+        if (fs_meet(w)) return;
     }
-    fs_acts x = {.f = direct ? row_of(w, op->x, 0) : from->f,
+    fs_acts x = {.f = direct ? fs_row_of(w, op->x, 0) : from->f,
                  .f_stride = direct ? stride_of(w, op->x) : m->f_stride,
                  .q = from->q,
                  .q_stride = m->q_stride,
@@ -225,10 +152,11 @@ static void matmul(const fs_worker *w, const fs_op *op)
                  .shift = from->shift,
                  .b_stride = m->b_stride,
                  .scratch = m->mine[w->index].scratch};
-    fs_out out = {row_of(w, op->out, 0), stride_of(w, op->out), op->add};
+    fs_out out = {fs_row_of(w, op->out, 0), stride_of(w, op->out), op->add,
+                  op->bias < 0 ? NULL : m->vectors[op->bias]};
     int32_t panel, end, poll = w->rows == 1 ? matrix->panels : 16;
-    share(w, matrix->panels, &panel, &end);
-    for (; panel < end && !aborted(w); panel += poll)
+    fs_share(w, matrix->panels, &panel, &end);
+    for (; panel < end && !fs_aborted(w); panel += poll)
         m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel,
                                          panel + poll < end ? panel + poll : end);
 }
@@ -261,15 +189,28 @@ static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t hea
     const fs_layout *l = &m->layout;
     const int64_t dim = l->head_dim, size = SIZES[l->kind], position = m->rows[row].position;
     const int64_t at = position % FS_PAGE, block = at / FS_LANES, lane = at % FS_LANES;
-    float *k = row_of(w, op->y, row) + head * dim;
+    float *k = fs_row_of(w, op->y, row) + head * dim;
+    if (op->norm_k >= 0) m->kernels.rmsnorm(k, m->vectors[op->norm_k], (int32_t)dim, op->eps, k);
     if (op->rope_k >= 0) turn_row(w->run, op->rope_k, op->head_dim, op->head_dim, (int32_t)position, k);
     char *keys = m->rows[row].cache->pages[position / FS_PAGE] +
                  ((int64_t)op->layer * l->n_kv_heads + head) * l->head_nbytes;
     char *values = keys + l->values;
     store_head(w, k, keys + (block * dim * FS_LANES + lane) * size, FS_LANES,
                keys + FS_PAGE * dim + (block * l->groups * FS_LANES + lane) * 4, FS_LANES);
-    store_head(w, row_of(w, op->z, row) + head * dim, values + at * l->value_width * size, 1,
+    store_head(w, fs_row_of(w, op->z, row) + head * dim, values + at * l->value_width * size, 1,
                values + FS_PAGE * l->value_width + at * l->groups * 4, 1);
+}
+
+/* normalises and turns heads [first, first + count) of a row's queries */
+static void ready_queries(const fs_worker *w, const fs_op *op, int32_t row, int32_t first, int32_t count)
+{
+    const fs_model *m = w->run->model;
+    const int32_t dim = op->head_dim;
+    float *q = fs_row_of(w, op->x, row) + (int64_t)first * dim;
+    if (op->norm_q >= 0)
+        for (int32_t i = 0; i < count; i++)
+            m->kernels.rmsnorm(q + (int64_t)i * dim, m->vectors[op->norm_q], dim, op->eps, q + (int64_t)i * dim);
+    if (op->rope_q >= 0) turn_row(w->run, op->rope_q, dim, count * dim, m->rows[row].position, q);
 }
 
 /* Queries [first, first + count) of a kv head; every row, from `row` on, has a group of them. */
@@ -283,8 +224,9 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
     const size_t nbytes = (size_t)dim * sizeof(float);
     for (int32_t i = 0; i < count; i++) {
         const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
-        memcpy(mine->q + (int64_t)i * dim, row_of(w, op->x, at) + (int64_t)head * dim, nbytes);
+        memcpy(mine->q + (int64_t)i * dim, fs_row_of(w, op->x, at) + (int64_t)head * dim, nbytes);
         mine->length[i] = m->rows[at].position + 1;
+        mine->begin[i] = op->window && mine->length[i] > op->window ? mine->length[i] - op->window : 0;
     }
     const int64_t keys = ((int64_t)op->layer * l->n_kv_heads + kv) * l->head_nbytes;
     fs_attend a = {.kind = l->kind,
@@ -292,6 +234,7 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
                    .head_dim = dim,
                    .value_width = l->value_width,
                    .q = mine->q,
+                   .begin = mine->begin,
                    .length = mine->length,
                    .pages = (const char *const *)m->rows[row].cache->pages,
                    .keys = keys,
@@ -300,11 +243,12 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
                    .score_stride = fs_round_up(mine->length[count - 1], FS_PAGE),
                    .page = mine->page,
                    .out = mine->out,
-                   .scale = op->scale};
+                   .scale = op->scale,
+                   .softcap = op->softcap};
     m->kernels.attend(&a);
     for (int32_t i = 0; i < count; i++) {
         const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
-        memcpy(row_of(w, op->out, at) + (int64_t)head * dim, mine->out + (int64_t)i * l->value_width,
+        memcpy(fs_row_of(w, op->out, at) + (int64_t)head * dim, mine->out + (int64_t)i * l->value_width,
                nbytes);
     }
 }
@@ -327,14 +271,12 @@ static void attend_apart(const fs_worker *w, const fs_op *op)
     const int32_t dim = op->head_dim, kv_heads = op->y.width / dim;
     const int32_t group = op->x.width / op->y.width;
     int32_t i, end;
-    share(w, w->rows * kv_heads, &i, &end);
-    for (; i < end && !aborted(w); i++) {
+    fs_share(w, w->rows * kv_heads, &i, &end);
+    for (; i < end && !fs_aborted(w); i++) {
         const int32_t row = i / kv_heads, kv = i % kv_heads;
         const int32_t position = w->run->model->rows[row].position;
         append(w, op, row, kv);
-        if (op->rope_q >= 0)
-            turn_row(w->run, op->rope_q, dim, group * dim, position,
-                     row_of(w, op->x, row) + (int64_t)kv * group * dim);
+        ready_queries(w, op, row, kv * group, group);
         const int32_t once = queries_at_once(w, position + 1, group, w->count);
         for (int32_t first = 0; first < group; first += once)
             attend(w, op, row, kv, first, group - first < once ? group - first : once);
@@ -351,14 +293,12 @@ static void attention(const fs_worker *w, const fs_op *op)
         attend_apart(w, op);
         return;
     }
-    share(w, w->rows, &i, &end);
+    fs_share(w, w->rows, &i, &end);
     for (; i < end; i++) {
         for (int32_t head = 0; head < kv_heads; head++) append(w, op, i, head);
-        if (op->rope_q >= 0)
-            turn_row(w->run, op->rope_q, dim, op->x.width, m->rows[i].position,
-                     row_of(w, op->x, i));
+        ready_queries(w, op, i, 0, kv_heads * group);
     }
-    if (meet(w)) return;
+    if (fs_meet(w)) return;
     /* Tasks: for each run of rows, blocks of queries, the longest first, and each kv head of them. */
     int32_t task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed), before = 0;
     for (int32_t r = 0; r < w->run->n_runs; r++) {
@@ -367,7 +307,7 @@ static void attention(const fs_worker *w, const fs_op *op)
         const int32_t length = m->rows[rows->first + rows->count - 1].position + 1;
         const int32_t once = queries_at_once(w, length, queries, kv_heads);
         const int32_t blocks = (queries + once - 1) / once, tasks = blocks * kv_heads;
-        while (task < before + tasks && !aborted(w)) {
+        while (task < before + tasks && !fs_aborted(w)) {
             const int32_t first = (blocks - 1 - (task - before) / kv_heads) * once;
             attend(w, op, rows->first, (task - before) % kv_heads, first,
                    queries - first < once ? queries - first : once);
@@ -383,9 +323,9 @@ static int select_rows(fs_worker *w, const fs_op *op)
     const int32_t rows = w->run->n_selected;
     if (!rows) return 0;
     int32_t row, end;
-    share(w, rows, &row, &end);
+    fs_share(w, rows, &row, &end);
     for (; row < end; row++)
-        memcpy(row_of(w, op->out, row), row_of(w, op->x, w->run->model->selected[row]),
+        memcpy(fs_row_of(w, op->out, row), fs_row_of(w, op->x, w->run->model->selected[row]),
                (size_t)op->x.width * sizeof(float));
     w->rows = rows;
     return 1;
@@ -400,17 +340,21 @@ static void run_ops(fs_worker *w)
         int64_t start = profile ? nanoseconds() : 0;
         int64_t waited = profile ? m->spent[FS_WAITING] : 0;
         switch (op->kind) {
-        case FS_EMBED: embed(w, op); break;
-        case FS_NORM: norm(w, op); break;
+        case FS_EMBED: fs_embed(w, op); break;
+        case FS_NORM: fs_norm(w, op); break;
         case FS_MATMUL: matmul(w, op); break;
         case FS_ROPE: rope(w, op); break;
         case FS_ATTENTION: attention(w, op); break;
-        case FS_SILU: silu(w, op); break;
+        case FS_ACTIVATE: fs_activate(w, op); break;
+        case FS_ADD:
+        case FS_BIAS: fs_add(w, op); break;
+        case FS_SCALE: fs_scale(w, op); break;
+        case FS_EXPERTS: fs_experts(w, op); break;
         case FS_SELECT:
             if (!select_rows(w, op)) return;
             break;
         }
-        if (meet(w)) return;
+        if (fs_meet(w)) return;
         if (profile)
             m->spent[op->kind] += nanoseconds() - start - (m->spent[FS_WAITING] - waited);
     }
@@ -452,7 +396,7 @@ static int32_t check(const fs_model *m, const fs_part *parts, int32_t n_parts)
     if (n_parts < 1) return FS_BAD_POSITION;
     for (const fs_part *p = parts; p < parts + n_parts; p++) {
         if (p->n < 1 || p->position < 0 || (int64_t)p->position + p->n > p->cache->capacity ||
-            p->position > p->cache->held * FS_PAGE)
+            p->position > p->cache->held * FS_PAGE || p->position + p->n > m->places)
             return FS_BAD_POSITION;
         for (int32_t i = 0; i < p->n; i++)
             if (p->tokens[i] < 0 || p->tokens[i] >= m->vocab) return FS_BAD_TOKEN;

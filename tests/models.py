@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,60 @@ SHAPES: dict[str, ModelConfig] = {
     "odd": ModelConfig("llama", 36, 50, 2, 6, 3, 67, 128, 6),
     "head-of-ten": ModelConfig("llama", 40, 52, 1, 4, 2, 33, 128, 10),
     "part-rope": ModelConfig("llama", 64, 64, 1, 2, 2, 64, 128, 32, rope_dim=16),
+}
+
+_SMALL = ModelConfig("llama", 64, 96, 2, 4, 2, 80, 128, 16, rope_style="half")
+_ODD = ModelConfig("llama", 36, 50, 3, 6, 3, 67, 128, 6)
+_LAYER = replace(_SMALL, norm="layer", norm_bias=True, gated=False, activation="gelu")
+# What architectures have beside Llama's, alone and together.
+VARIATIONS: dict[str, ModelConfig] = {
+    "head norms": replace(_SMALL, qk_norm="head"),
+    "full norms, none before": replace(_SMALL, qk_norm="full", pre_norms=False, post_norms=True),
+    "biases of q, k, v": replace(_SMALL, qkv_bias=True),
+    "all biases": replace(
+        _ODD,
+        qkv_bias=True,
+        output_bias=True,
+        ffn_bias=True,
+        classifier_bias=True,
+        norm_bias=True,
+        norm="layer",
+    ),
+    "layer norms without bias": replace(_ODD, norm="layer", activation="gelu_tanh"),
+    "gelu, not gated": replace(
+        _LAYER, ffn_bias=True, learned_positions=128, rope_layers=(False,) * 2
+    ),
+    "parallel": replace(_LAYER, parallel_residual=True, rope_dim=8, qkv_bias=True, fused_qkv=True),
+    "fused": replace(
+        _ODD, fused_qkv=True, fused_gate_up=True, rope_magnitude=1.19, rope_factors=(1.0, 1.5, 4.0)
+    ),
+    "soft caps, windows": replace(
+        _SMALL,
+        activation="gelu_tanh",
+        post_norms=True,
+        embedding_scale=8.0,
+        attention_softcap=5.0,
+        logit_softcap=3.0,
+        logit_scale=0.5,
+        window=21,
+        windowed_layers=(True, False),
+        attention_scale=0.4,
+    ),
+    "long window, own rope": replace(
+        _SMALL, qk_norm="head", window=70, window_rope_theta=1e6, windowed_layers=(False, True)
+    ),
+    "a layer without rope": replace(
+        _ODD, rope_layers=(True, False, True), qk_norm="head", window=1
+    ),
+    "experts": replace(_SMALL, n_experts=5, n_experts_used=2),
+    "odd experts": replace(
+        _ODD,
+        n_experts=9,
+        n_experts_used=3,
+        normalise_experts=False,
+        activation="gelu",
+        post_norms=True,
+    ),
 }
 
 

@@ -168,6 +168,7 @@ def _shape(plan: Plan, weights: NativeWeights, kv: KV) -> tuple[Any, list[Any]]:
         kept.append(ffi.new("double[]", frequency.tolist()))
         half = rope.style == "half"
         turns.append({"rotary_dim": rope.rotary_dim, "half": half, "frequency": kept[-1]})
+        turns[-1]["magnitude"] = rope.magnitude
     widths = [0 if name == plan.logits.buffer else w for name, w in plan.buffers.items()]
     embeddings = [op for op in lowering.ops if "matrix" in op and "x" not in op]
     vocab = min(weights.groups[lowering.matrices[op["matrix"]]].rows for op in embeddings)

@@ -1,7 +1,8 @@
 """A Plan as the C step wants it: numbers instead of names, neighbours fused.
 
-A norm or a gated activation goes into the matmul behind it, and rope into the attention, where
-nobody else reads what is between them: each saves a barrier and a walk through memory.
+A norm or an activation goes into the matmul behind it, a bias into the matmul before it, an
+addition into the norm before it, rope and the norms of heads into the attention, where nobody else
+reads what is between them: each saves a barrier and a walk through memory.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from fireside.engine.errors import UnsupportedError
+from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.executors.native_library import load
 from fireside.engine.executors.native_weights import Packed
 from fireside.engine.plan import (
+    Activation,
     Add,
     AddBias,
     Attention,
     Embed,
     Experts,
     GatedActivation,
+    LayerNorm,
     MatMul,
     Op,
     Plan,
@@ -35,23 +38,15 @@ from fireside.engine.plan import (
 LOGITS = -1  # the buffer that the caller owns
 
 
-def lowers(op: Op) -> bool:
-    """Whether native/step.c can do it."""
-    match op:
-        case Embed():
-            return op.scale == 1 and not op.positions
-        case RMSNorm():
-            return not op.head_dim
-        case Rope():
-            return op.magnitude == 1
-        case Attention():
-            return not op.window and not op.softcap
-        case GatedActivation():
-            return op.activation == "silu"
-        case MatMul() | SelectRows():
-            return True
-        case _:
-            return False
+def head_dim(op: RMSNorm | LayerNorm) -> int:
+    """The width of the heads that an operation normalises one by one; 0 where it does not."""
+    return op.head_dim if isinstance(op, RMSNorm) else 0
+
+
+def number_of(activation: ActivationKind) -> int:
+    """fireside.h's number."""
+    _, lib, _ = load()
+    return int(getattr(lib, f"FS_{activation.upper()}"))
 
 
 def reads(op: Op) -> tuple[Slice, ...]:
@@ -91,11 +86,6 @@ class Lowering:
 
     def __post_init__(self) -> None:
         for op in self.plan.ops:
-            if not lowers(op):
-                raise UnsupportedError(
-                    f"the native kernels do not know this {type(op).__name__}",
-                    "use --kernels numpy",
-                )
             for s in (*reads(op), *writes(op)):
                 if s.start < 0 or s.start + s.width > self.plan.buffers[s.buffer]:
                     raise RuntimeError(f"{s} is not within its buffer")
@@ -134,55 +124,79 @@ class Lowering:
 
     def _lower(self, i: int) -> int:
         """Append operation i, with its neighbours where they fuse; returns how many it took."""
-        op, behind = self.plan.ops[i], self.plan.ops[i + 1 : i + 3]
         _, lib, _ = load()
+        op = self.plan.ops[i]
+        following = self.plan.ops[i + 1] if i + 1 < len(self.plan.ops) else None
         match op:
-            case RMSNorm() if self._fuses(i, op.out, (op.x,)):
-                norm = {"before": lib.FS_AFTER_NORM, "vector": self._vector(op), "eps": op.eps}
-                self._matmul(self.plan.ops[i + 1], x=op.x, **norm)
+            case RMSNorm() | LayerNorm() if not head_dim(op) and self._fuses(i, op.out, (op.x,)):
+                before = {"before": lib.FS_AFTER_NORM, **self._norm(op)}
+                return 1 + self._matmul(i + 1, op.x, **before)
+            case RMSNorm() | LayerNorm() if self._adds(i, op):
+                assert isinstance(following, Add)
+                where = {"x": self._slice(op.x), "out": self._slice(following.out)}
+                self._add(lib.FS_NORM, add=True, **where, **self._norm(op))
                 return 2
             case GatedActivation() if self._fuses(i, op.out, (op.gate, op.up)):
-                gated = {"before": lib.FS_AFTER_SILU, "y": self._slice(op.up)}
-                self._matmul(self.plan.ops[i + 1], x=op.gate, **gated)
-                return 2
-            case Rope() if len(behind) == 2:
-                key, attention = behind
-                if (
-                    isinstance(key, Rope)
-                    and isinstance(attention, Attention)
-                    and (op.x, key.x) == (attention.q, attention.k)
-                ):
-                    self._attention(attention, self._turn(op), self._turn(key))
-                    return 3
+                before = {"before": lib.FS_AFTER_ACTIVATION, **self._activation(op)}
+                return 1 + self._matmul(i + 1, op.gate, **before)
+            case Activation() if self._fuses(i, op.out, (op.x,)):
+                before = {"before": lib.FS_AFTER_ACTIVATION, **self._activation(op)}
+                return 1 + self._matmul(i + 1, op.x, **before)
+            case MatMul():
+                return self._matmul(i, op.x)
+            case RMSNorm() | Rope() | Attention():
+                taken = self._attention(i)
+                if taken:
+                    return taken
         self._lower_alone(op)
         return 1
+
+    def _adds(self, i: int, op: RMSNorm | LayerNorm) -> bool:
+        """Whether the operation behind norm i adds what comes out of it, and is the last to."""
+        following = self.plan.ops[i + 1] if i + 1 < len(self.plan.ops) else None
+        return (
+            isinstance(following, Add)
+            and following.x == op.out
+            and following.out.buffer not in (op.x.buffer, op.out.buffer)
+            and self._dead(i + 2, op.out.buffer)
+        )
 
     def _lower_alone(self, op: Op) -> None:
         _, lib, _ = load()
         match op:
             case Embed():
-                matrix = self._matrix((op.weight,), op.out.width, None)
-                self._add(lib.FS_EMBED, out=self._slice(op.out), matrix=matrix)
-            case RMSNorm():
-                x, out, vector = self._slice(op.x), self._slice(op.out), self._vector(op)
-                self._add(lib.FS_NORM, x=x, out=out, vector=vector, eps=op.eps)
-            case MatMul():
-                self._matmul(op, x=op.x)
+                fields = {"matrix": self._matrix((op.weight,), op.out.width, None)}
+                if op.positions:
+                    fields["positions"] = self._matrix((op.positions,), op.out.width, None)
+                self._add(lib.FS_EMBED, out=self._slice(op.out), scale=op.scale, **fields)
+            case RMSNorm() | LayerNorm():
+                where = {"x": self._slice(op.x), "out": self._slice(op.out)}
+                self._add(lib.FS_NORM, **where, **self._norm(op))
             case Rope():
                 turn = self._turn(op)
                 self._add(lib.FS_ROPE, x=self._slice(op.x), head_dim=op.head_dim, rope_q=turn)
-            case Attention():
-                self._attention(op, -1, -1)
-            case GatedActivation():
-                if op.gate.width != op.up.width or op.out.width != op.up.width:
+            case GatedActivation() | Activation():
+                gate = op.gate if isinstance(op, GatedActivation) else op.x
+                where = {"x": self._slice(gate), "out": self._slice(op.out)}
+                self._add(lib.FS_ACTIVATE, **where, **self._activation(op))
+            case AddBias():
+                vector = self._vector(op.weights, op.x.width)
+                self._add(lib.FS_BIAS, out=self._slice(op.x), vector=vector)
+            case Add():
+                if op.x.width != op.out.width:
                     raise RuntimeError(f"the widths of {op} differ")
-                gate, up, out = (self._slice(s) for s in (op.gate, op.up, op.out))
-                self._add(lib.FS_SILU, x=gate, y=up, out=out)
+                self._add(lib.FS_ADD, x=self._slice(op.x), out=self._slice(op.out))
+            case Scale():
+                factors = {"scale": op.factor, "softcap": op.softcap}
+                self._add(lib.FS_SCALE, x=self._slice(op.x), **factors)
+            case Experts():
+                self._experts(op)
             case SelectRows():
                 self._add(lib.FS_SELECT, x=self._slice(op.x), out=self._slice(op.out))
 
     def _add(self, kind: int, **fields: Any) -> None:
-        self.ops.append({"kind": kind, "rope_q": -1, "rope_k": -1, **fields})
+        none = ("rope_q", "rope_k", "norm_q", "norm_k", "bias", "vector_bias", "positions")
+        self.ops.append({"kind": kind, **dict.fromkeys(none, -1), **fields})
 
     def _slice(self, s: Slice) -> dict[str, int]:
         buffer = LOGITS if s == self.plan.logits else self.buffers[s.buffer]
@@ -196,22 +210,99 @@ class Lowering:
             raise RuntimeError(f"weights {group} do not fit their operation")
         return self.matrices.index(group)
 
-    def _vector(self, op: RMSNorm) -> int:
-        packed = self.groups[(op.weight,)]
-        if not packed.vector or packed.cols != op.x.width or op.out.width != op.x.width:
-            raise RuntimeError(f"weight {op.weight} does not fit its norm")
-        return self.vectors.index((op.weight,))
+    def _vector(self, group: tuple[str, ...], width: int) -> int:
+        packed = self.groups[group]
+        if not packed.vector or packed.cols != width:
+            raise RuntimeError(f"weights {group} do not fit their operation")
+        return self.vectors.index(group)
 
-    def _matmul(self, op: Op, *, x: Slice, **fields: Any) -> None:
+    def _norm(self, op: RMSNorm | LayerNorm) -> dict[str, Any]:
+        """What of an operation says how a row is normalised."""
+        _, lib, _ = load()
+        unit = head_dim(op) or op.x.width
+        if op.out.width != op.x.width or op.x.width % unit:
+            raise RuntimeError(f"the widths of {op} differ")
+        fields = {"vector": self._vector((op.weight,), unit), "eps": op.eps}
+        if isinstance(op, RMSNorm):
+            return {**fields, "norm": lib.FS_RMS, "head_dim": op.head_dim}
+        if op.bias:
+            fields["vector_bias"] = self._vector((op.bias,), unit)
+        return {**fields, "norm": lib.FS_LAYER}
+
+    def _activation(self, op: GatedActivation | Activation) -> dict[str, Any]:
+        """What of an operation says which activation it is, and of what."""
+        gate = op.gate if isinstance(op, GatedActivation) else op.x
+        up = self._slice(op.up) if isinstance(op, GatedActivation) else {"width": 0}
+        if up["width"] not in (0, gate.width) or op.out.width != gate.width:
+            raise RuntimeError(f"the widths of {op} differ")
+        return {"y": up, "activation": number_of(op.activation)}
+
+    def _matmul(self, i: int, x: Slice, **fields: Any) -> int:
+        """Append matmul i, of x, and the bias behind it; returns how many operations that took."""
+        op = self.plan.ops[i]
         assert isinstance(op, MatMul)
         if op.out.buffer == x.buffer:
             raise RuntimeError("a matmul cannot write into its own input")
         _, lib, _ = load()
         matrix = self._matrix(op.weights, x.width, op.out.width)
         where = {"x": self._slice(x), "out": self._slice(op.out), "matrix": matrix}
+        following = self.plan.ops[i + 1] if i + 1 < len(self.plan.ops) else None
+        taken = 1
+        if isinstance(following, AddBias) and following.x == op.out:
+            where["bias"] = self._vector(following.weights, op.out.width)
+            taken = 2
         self._add(lib.FS_MATMUL, add=op.add, **where, **fields)
+        return taken
 
-    def _attention(self, op: Attention, rope_q: int, rope_k: int) -> None:
+    def _experts(self, op: Experts) -> None:
+        _, lib, _ = load()
+        n, hidden, names = op.router.width, 0, (op.gate, op.up, op.down)
+        gate, up, down = (self.groups[(name,)] for name in names)
+        hidden = gate.rows // n  # of an expert, filled up to whole panels
+        fits = gate.rows == up.rows == n * hidden and down.rows == n * -(-op.out.width // 16) * 16
+        if not fits or not gate.cols == up.cols == op.x.width or -(-down.cols // 16) * 16 != hidden:
+            raise RuntimeError(f"weights {names} do not fit their operation")
+        if not 0 < op.used <= n or op.out.buffer in (op.x.buffer, op.router.buffer):
+            raise RuntimeError("a mixture uses no experts or writes into its own input")
+        where = {"x": op.x, "y": op.router, "out": op.out}
+        matrix, up_matrix, down_matrix = (self.matrices.index((name,)) for name in names)
+        self._add(
+            lib.FS_EXPERTS,
+            **{name: self._slice(s) for name, s in where.items()},
+            **{"matrix": matrix, "up": up_matrix, "down": down_matrix, "hidden": down.cols},
+            **{"used": op.used, "normalise": op.normalise},
+            activation=number_of(op.activation),
+        )
+
+    def _attention(self, i: int) -> int:
+        """Append the attention at i, or behind norms and ropes of its heads; how many that took.
+
+        0 where there is none.
+        """
+        ops, end = self.plan.ops, i
+        while end < len(ops) and isinstance(ops[end], RMSNorm | Rope):
+            end += 1
+        attention = ops[end] if end < len(ops) else None
+        if not isinstance(attention, Attention):
+            return 0
+        kinds = [type(op) for op in ops[i:end]]
+        if kinds not in ([], [Rope, Rope], [RMSNorm, RMSNorm], [RMSNorm, RMSNorm, Rope, Rope]):
+            return 0
+        fields: dict[str, int | float] = {}
+        for op, part in zip(ops[i:end], (attention.q, attention.k) * 2, strict=False):
+            letter = "q" if part == attention.q else "k"
+            if isinstance(op, Rope) and op.x == part and op.head_dim == attention.head_dim:
+                fields[f"rope_{letter}"] = self._turn(op)
+            elif isinstance(op, RMSNorm) and op.x == op.out == part and head_dim(op):
+                if op.head_dim != attention.head_dim or fields.setdefault("eps", op.eps) != op.eps:
+                    return 0
+                fields[f"norm_{letter}"] = self._vector((op.weight,), op.head_dim)
+            else:
+                return 0
+        self._attend(attention, fields)
+        return end - i + 1
+
+    def _attend(self, op: Attention, fields: Mapping[str, int | float]) -> None:
         _, lib, _ = load()
         plan, width = self.plan, self.plan.n_kv_heads * op.head_dim
         fits = op.head_dim == plan.head_dim and op.k.width == op.v.width == width
@@ -224,7 +315,7 @@ class Lowering:
             lib.FS_ATTENTION,
             **{name: self._slice(s) for name, s in where.items()},
             **{"layer": op.layer, "head_dim": op.head_dim, "scale": op.scale},
-            **{"rope_q": rope_q, "rope_k": rope_k},
+            **{"window": op.window, "softcap": op.softcap, **fields},
         )
 
     def _turn(self, op: Rope) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.executors.native_library import load
-from fireside.engine.plan import Embed, MatMul, Plan, RMSNorm
+from fireside.engine.plan import Embed, Experts, Plan, weight_groups
 
 # the constants of fireside.h -> what a person calls them
 OPERATIONS = {
@@ -17,7 +17,11 @@ OPERATIONS = {
     "FS_MATMUL": "matrices, with norms and activations before them",
     "FS_ROPE": "rope alone",
     "FS_ATTENTION": "attention, with rope",
-    "FS_SILU": "activations alone",
+    "FS_ACTIVATE": "activations alone",
+    "FS_ADD": "additions alone",
+    "FS_BIAS": "biases alone",
+    "FS_SCALE": "scales and soft caps of logits",
+    "FS_EXPERTS": "experts",
     "FS_SELECT": "choosing rows",
     "FS_WAITING": "waiting for the other threads",
 }
@@ -65,20 +69,21 @@ def weight_bytes(executor: NativeExecutor, plan: Plan) -> int:
     """Bytes of weights that one token reads; of an embedding of its own that is one row."""
     groups = executor._weights.groups
     read: set[tuple[str, ...]] = set()
+    part = 0
     for op in plan.ops:
         match op:
-            case MatMul():
-                read.add(op.weights)
-            case RMSNorm():
-                read.add((op.weight,))
-            case _:
+            case Experts():
+                all_experts = sum(groups[group].nbytes for group in weight_groups(op))
+                part += all_experts * op.used // op.router.width
+            case Embed():
                 pass
-    rows = sum(
-        groups[(op.weight,)].nbytes // max(groups[(op.weight,)].rows, 1)
-        for op in plan.ops
-        if isinstance(op, Embed) and (op.weight,) not in read
-    )
-    return rows + sum(groups[group].nbytes for group in read)
+            case _:
+                read.update(weight_groups(op))
+    for op in plan.ops:
+        if isinstance(op, Embed):
+            tables = [groups[group] for group in weight_groups(op) if group not in read]
+            part += sum(table.nbytes // max(table.rows, 1) for table in tables)
+    return part + sum(groups[group].nbytes for group in read)
 
 
 def read_rate(executor: NativeExecutor) -> float:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fireside.engine import blocks
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
@@ -19,6 +17,7 @@ from fireside.engine.plan import Plan
 
 BLOCK = 32  # weights that share a scale in Q8_0 and Q4_0
 PIECE = 8 << 20  # bytes of floats that are made at a time
+PANEL = 16  # rows that lie together
 ALIGNMENT = 4096  # every matrix begins on a page
 
 
@@ -64,6 +63,13 @@ def packed_kind(tensors: Sequence[Tensor], quant: Quant) -> int:
     return int(lib.FS_PACK_F32)
 
 
+def packed_rows(tensor: Tensor) -> int:
+    """Rows that a matrix takes. Those of each of several experts are filled up to whole panels."""
+    if len(tensor.shape) == 3:
+        return tensor.shape[0] * -(-tensor.shape[1] // PANEL) * PANEL
+    return tensor.shape[0]
+
+
 def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[str, ...], Packed]:
     """Where each group of weights goes."""
     _, lib, _ = load()
@@ -76,10 +82,11 @@ def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[
         if any(tensor.shape[1:] != tensors[0].shape[1:] for tensor in tensors):
             raise RuntimeError(f"weights {group} do not stack")
         if vector:
+            cols = sum(tensor.shape[0] for tensor in tensors)
             kind, rows, nbytes = lib.FS_PACK_F32, 1, cols * 4
         else:
             kind = packed_kind(tensors, quant)
-            rows = sum(tensor.shape[0] for tensor in tensors)
+            rows = sum(packed_rows(tensor) for tensor in tensors)
             nbytes = lib.fs_packed_nbytes(kind, rows, cols)
         layout[group] = Packed(kind, rows, cols, vector, offset, nbytes)
         offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
@@ -113,7 +120,7 @@ def pack(
         for name in group:
             tensor = checkpoint.tensors[name]
             _pack_tensor(tensor, packed, weights.address(packed), first, isa, threads)
-            first += tensor.shape[0]
+            first += tensor.shape[0] if packed.vector else packed_rows(tensor)
             done += tensor.nbytes
             if progress:
                 progress(done, total)
@@ -135,46 +142,41 @@ def _pack_tensor(
     }
     if packed.vector:
         values = np.ascontiguousarray(tensor.to_float32())
-        ffi.memmove(address, pointer(values, np.float32, (packed.cols,), "float[]"), values.nbytes)
+        where = ffi.cast("float *", address) + first
+        ffi.memmove(where, pointer(values, np.float32, tensor.shape, "float[]"), values.nbytes)
         return
-    source = kinds.get(tensor.block)
+    source, offset, owner, descriptor = kinds.get(tensor.block), 0, None, -1
+    nbytes = tensor.nbytes
     if source is None or (tensor.block.startswith("Q") and packed.cols % BLOCK):
-        for row, data in _as_floats(tensor):
-            part = (pointer(data, np.float32, data.shape, "float[]"), -1, 0)
-            lib_args = (isa, threads, packed.kind, address, packed.rows, packed.cols)
-            status = lib.fs_pack(*lib_args, first + row, len(data), lib.FS_FROM_F32, *part)
-            if status:
-                raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} ({status})")
-        return
-    if isinstance(tensor, FileTensor):
-        where = (ffi.NULL, tensor.source.descriptor, tensor.start)
+        source, nbytes = lib.FS_FROM_F32, tensor.count * 4
+        owner = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
+    elif isinstance(tensor, FileTensor):
+        offset, descriptor = tensor.start, tensor.source.descriptor
     else:
-        where = (pointer(tensor.data, np.uint8, (tensor.nbytes,), "uint8_t[]"), -1, 0)
-    status = lib.fs_pack(
-        *(isa, threads, packed.kind, address, packed.rows, packed.cols),
-        *(first, tensor.shape[0], source, *where),
-    )
+        owner = tensor.data
+    where = ffi.NULL if owner is None else pointer(owner, np.uint8, (nbytes,), "uint8_t[]")
+    apart = len(tensor.shape) == 3 and tensor.shape[1] % PANEL  # experts, each with its own padding
+    pieces = tensor.shape[0] if apart else 1
+    rows, step = tensor.count // packed.cols // pieces, nbytes // pieces
+    for piece in range(pieces):
+        at = ffi.NULL if owner is None else where + piece * step
+        status = lib.fs_pack(
+            *(isa, threads, packed.kind, address, packed.rows, packed.cols),
+            *(first + piece * packed_rows(tensor) // pieces, rows, source),
+            *(at, descriptor, offset + piece * step),
+        )
+        _check(status, tensor)
+
+
+def _check(status: int, tensor: Tensor) -> None:
+    """Raise what fs_pack came back with."""
+    _, lib, _ = load()
     if status > 0 and isinstance(tensor, FileTensor):
         raise tensor.source.unreadable(OSError(status, os.strerror(status)))
     if status == lib.FS_PACK_SHORT and isinstance(tensor, FileTensor):
         raise tensor.source.changed()
     if status:
         raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape} ({status})")
-
-
-def _as_floats(tensor: Tensor) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(first row, rows as float32) of a matrix, a few megabytes at a time where blocks allow it."""
-    rows, cols = tensor.shape
-    block = blocks.get(tensor.block)
-    step = max(PIECE // (4 * cols) // 16, 1) * 16
-    if not isinstance(tensor, FileTensor) or block.ggml_type < 0 or cols % block.block_size:
-        yield 0, np.ascontiguousarray(tensor.to_float32())
-        return
-    for row in range(0, rows, step):
-        count = min(step, rows - row)
-        size = blocks.nbytes(block, cols)
-        data = tensor.source.read(tensor.start + row * size, count * size)
-        yield row, np.ascontiguousarray(block.dequantise(data, count * cols).reshape(count, cols))
 
 
 def unpack(weights: NativeWeights, packed: Packed, first: int, count: int) -> Any:

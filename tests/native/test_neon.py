@@ -30,7 +30,7 @@ from fireside.engine.plan import (
     SelectRows,
     Slice,
 )
-from tests.models import SHAPES, random_checkpoint, random_tensor
+from tests.models import SHAPES, VARIATIONS, random_checkpoint, random_tensor
 from tests.native.cross import Case, compile_driver, numbers, packing, stepping
 from tests.native.steps import Floats, matmul_model
 
@@ -135,7 +135,7 @@ def models(shapes: Iterable[str]) -> list[Case]:
         ("q4", "F32", "q8"),
     ]
     for shape in shapes:
-        config = SHAPES[shape]
+        config = (SHAPES | VARIATIONS)[shape]
         plan = architectures.get("llama").plan(config, True)
         tokens = np.random.default_rng(9).integers(0, config.vocab_size, 70).astype(np.int32)
         for quant, block, kv in kinds:
@@ -184,8 +184,8 @@ def test_every_kernel_gives_the_same_bits(driver: Path, cpu: str, kernels: str) 
 @pytest.mark.parametrize(
     ("cpu", "kernels", "threads", "shapes"),
     [
-        (OLD, "neon", 2, SHAPES),
-        (NEW, "neon_dotprod", 1, SHAPES),
+        (OLD, "neon", 2, SHAPES | VARIATIONS),
+        (NEW, "neon_dotprod", 1, SHAPES | VARIATIONS),
         (OLD, "reference", 1, ["odd"]),  # ten times slower
     ],
 )

@@ -1,0 +1,73 @@
+/* What the files share that run a step: the team of threads, and where rows lie. */
+#ifndef FS_STEP_H
+#define FS_STEP_H
+
+#include <stdatomic.h>
+
+#include "model.h"
+
+typedef struct {
+    fs_model *model;
+    int32_t n_runs;     /* of the chunk's rows: see model.h */
+    int32_t n_selected; /* rows of the chunk whose logits are wanted */
+    int32_t apart;      /* no two rows of the chunk have the same cache */
+    float *logits;      /* of this chunk */
+    char pad0[64];
+    _Atomic int32_t arrived;
+    char pad1[64];
+    _Atomic int32_t phase;
+    int32_t stop;
+    char pad2[64];
+    _Atomic int32_t next; /* task of this operation that nobody has taken yet */
+    char pad3[64];
+} fs_run;
+
+typedef struct {
+    fs_run *run;
+    int32_t index, count; /* this thread of how many */
+    int32_t rows;         /* rows that go through the operations now */
+} fs_worker;
+
+/* All threads of the team meet; returns whether to leave, the same to all of them. */
+int fs_meet(const fs_worker *w);
+
+/* Operations (rowwise.c, experts.c), see plan.py; each leaves its threads to meet afterwards. */
+void fs_embed(const fs_worker *w, const fs_op *op);
+void fs_norm(const fs_worker *w, const fs_op *op);
+void fs_activate(const fs_worker *w, const fs_op *op);
+void fs_add(const fs_worker *w, const fs_op *op); /* FS_ADD and FS_BIAS */
+void fs_scale(const fs_worker *w, const fs_op *op);
+/* the norm of x: [width] -> y; the activation of a row -> out */
+void fs_norm_row(const fs_worker *w, const fs_op *op, const float *x, float *y);
+void fs_activate_row(const fs_worker *w, const fs_op *op, int32_t row, float *out);
+void fs_experts(const fs_worker *w, const fs_op *op);
+
+static inline int fs_aborted(const fs_worker *w)
+{
+    return atomic_load_explicit(&w->run->model->abort, memory_order_relaxed) != 0;
+}
+
+/* this thread's part of [0, n) */
+static inline void fs_share(const fs_worker *w, int32_t n, int32_t *begin, int32_t *end)
+{
+    *begin = (int32_t)((int64_t)n * w->index / w->count);
+    *end = (int32_t)((int64_t)n * (w->index + 1) / w->count);
+}
+
+static inline float *fs_row_of(const fs_worker *w, fs_slice s, int32_t row)
+{
+    const fs_model *m = w->run->model;
+    if (s.buffer < 0) return w->run->logits + (int64_t)row * s.width + s.start;
+    return m->buffers[s.buffer].data + row * m->buffers[s.buffer].stride + s.start;
+}
+
+/* A matmul's input of floats x as its weights' kind wants it: blocks of `into`, row into_row. */
+static inline void fs_round_row(const fs_model *m, int32_t kind, const float *x, int32_t width,
+                                const fs_prepared *into, int64_t into_row)
+{
+    if (kind < FS_Q8) return;
+    m->kernels.quantise(x, width, kind == FS_Q8 ? 128 : 8, into->q + into_row * m->q_stride,
+                        into->scale + into_row * m->b_stride, into->shift + into_row * m->b_stride);
+}
+
+#endif
