@@ -53,6 +53,9 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
         raise CheckpointError(f"{path}: tokenizer.ggml.tokens is missing or empty")
     pieces = tuple(tokens)
     types = read_types(fields, len(pieces))
+    for i in np.flatnonzero(types == USER_DEFINED).tolist():
+        if pieces[i] in END_PIECES:  # some converters call it so; as a text it must not end one
+            types[i] = CONTROL
     if kind == "llama":
         return read_spm(fields, pieces, types)
     return read_bpe(fields, pieces, types)

@@ -375,6 +375,17 @@ def test_damaged_vocabularies_are_refused(
         read_vocabulary(path)
 
 
+def test_what_ends_a_text_is_no_text(tmp_path: Path) -> None:
+    """Some converters give such pieces the wrong type."""
+    vocabulary = vocabulary_of(trained(pre.GPT2))
+    assert vocabulary.pieces[1] == "<|end|>"
+    types = vocabulary.types.copy()
+    types[1] = USER_DEFINED
+    back = read_vocabulary(written(tmp_path / "v.gguf", replace(vocabulary, types=types)))
+    assert back.types[1] == CONTROL
+    assert 1 not in from_vocabulary(back).encode("<|end|>")
+
+
 def test_bos_is_added_as_the_file_or_its_recipe_says(tmp_path: Path) -> None:
     vocabulary = vocabulary_of(trained(pre.GPT2))
     path = tmp_path / "v.gguf"
