@@ -77,6 +77,73 @@ VARIATIONS: dict[str, ModelConfig] = {
 }
 
 
+_NEOX = ModelConfig("qwen2", 64, 96, 3, 4, 2, 288, 128, 16, rope_style="half")
+_GPT = replace(
+    _NEOX,
+    n_kv_heads=4,
+    norm="layer",
+    norm_bias=True,
+    qkv_bias=True,
+    output_bias=True,
+    ffn_bias=True,
+    gated=False,
+    fused_qkv=True,
+)
+# Each architecture with what its name says in GGUF files, small.
+ARCHITECTURES: dict[str, ModelConfig] = {
+    "llama": replace(_NEOX, architecture="llama", rope_style="interleaved"),
+    "llama3": replace(
+        _NEOX, architecture="llama", rope_style="interleaved", rope_theta=5e5,
+        rope_factors=(1.0, 1.0, 1.0, 1.5, 2.5, 8.0, 8.0, 8.0),
+    ),
+    "linear": replace(
+        _NEOX, architecture="llama", rope_style="interleaved", rope_factors=(4.0,) * 8
+    ),
+    "mistral": replace(_NEOX, architecture="llama", rope_style="interleaved", window=4096),
+    "mixtral": replace(
+        _NEOX, architecture="llama", rope_style="interleaved", n_experts=4, n_experts_used=2
+    ),
+    "qwen2": replace(_NEOX, qkv_bias=True),
+    "qwen3": replace(_NEOX, architecture="qwen3", qk_norm="head", head_dim=32),
+    "qwen3moe": replace(
+        _NEOX, architecture="qwen3moe", qk_norm="head", n_experts=6, n_experts_used=3, hidden_dim=32
+    ),
+    "smollm3": replace(
+        _NEOX, architecture="smollm3", rope_style="interleaved", n_layers=5,
+        rope_layers=(True, True, True, False, True),
+    ),
+    "olmo2": replace(
+        _NEOX, architecture="olmo2", pre_norms=False, post_norms=True, qk_norm="full"
+    ),
+    "stablelm": replace(
+        _NEOX, architecture="stablelm", norm="layer", norm_bias=True, rope_dim=8, qkv_bias=True
+    ),
+    "gpt2": replace(
+        _GPT, architecture="gpt2", activation="gelu_tanh", learned_positions=128,
+        rope_layers=(False,) * 3,
+    ),
+    "gptneox": replace(
+        _GPT, architecture="gptneox", activation="gelu", parallel_residual=True, rope_dim=8
+    ),
+    "phi3": replace(
+        _NEOX, architecture="phi3", fused_qkv=True, fused_gate_up=True, window=4096,
+        rope_factors=(1.0, 1.0, 1.1, 1.2, 1.5, 2.0, 2.5, 3.0), rope_magnitude=1.19,
+    ),
+    "gemma": replace(
+        _NEOX, architecture="gemma", activation="gelu_tanh", embedding_scale=8.0
+    ),
+    "gemma2": replace(
+        _NEOX, architecture="gemma2", activation="gelu_tanh", embedding_scale=8.0, post_norms=True,
+        attention_softcap=50.0, logit_softcap=30.0, window=16, windowed_layers=(True, False, True),
+    ),
+    "gemma3": replace(
+        _NEOX, architecture="gemma3", activation="gelu_tanh", embedding_scale=8.0, post_norms=True,
+        qk_norm="head", n_layers=7, window=16, windowed_layers=(True,) * 5 + (False, True),
+        rope_theta=1e6, window_rope_theta=10000.0,
+    ),
+}  # fmt: skip
+
+
 def random_tensor(name: str, weights: NDArray[np.float32], block: str = "F32") -> Tensor:
     """A tensor that stores `weights` in `block`; F32 where the rows are not whole blocks."""
     block_format = blocks.get(block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
@@ -18,6 +19,7 @@ class Architecture:
     name: str
     shapes: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]]
     plan: Callable[[ModelConfig, bool], Plan]  # (config, tied)
+    read_gguf: Callable[[Fields, Mapping[str, Tensor]], ModelConfig]
 
 
 _REGISTRY: dict[str, Architecture] = {}
@@ -62,4 +64,18 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], where: str
             )
 
 
-from fireside.engine.architectures import llama  # noqa: E402, F401  (fills the registry)
+from fireside.engine.architectures import (  # noqa: E402, F401  (fill the registry)
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    gptneox,
+    llama,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3moe,
+    smollm3,
+    stablelm,
+)

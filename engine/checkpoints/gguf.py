@@ -15,7 +15,6 @@ from fireside.engine.checkpoints.gguf_header import (
     Header,
     TensorInfo,
     read_header,
-    show,
 )
 from fireside.engine.checkpoints.gguf_vocabulary import read_vocabulary
 from fireside.engine.checkpoints.source import FileTensor, Source
@@ -23,6 +22,7 @@ from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
+ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 # ggml's types that this version does not read, so that an error can call them by name
 OTHER_TYPES = {
     9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
@@ -48,6 +48,7 @@ def read(path: Path) -> Checkpoint:
         )
     tensors = read_tensors(source, header)
     config = read_config(fields, tensors)
+    tensors = {name: t for name, t in tensors.items() if name not in ROPE_TENSORS}
     vocabulary = read_vocabulary(path, header.metadata)
     if vocabulary is not None and len(vocabulary) != config.vocab_size:
         raise CheckpointError(
@@ -104,72 +105,17 @@ def tensor_format(path: Path, info: TensorInfo) -> blocks.BlockFormat:
 
 
 def read_config(fields: Fields, tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """The configuration, from the metadata of the file's architecture."""
+    """The configuration, as the file's architecture reads it."""
     # not at import: the architectures themselves use the types of this package
     from fireside.engine import architectures
 
-    path = fields.path
-    architecture = fields.string("general.architecture", "")
-    if architecture not in architectures.names():
+    name = fields.string("general.architecture", "")
+    if name not in architectures.names():
         raise UnsupportedError(
-            f"{path}: architecture {architecture[:40]!r}",
+            f"{fields.path}: architecture {name[:40]!r}",
             f"this version runs {', '.join(architectures.names())}",
         )
-    a = architecture + "."
-    refuse_variants(fields, a)
-    dim = fields.integer(a + "embedding_length", None, 1, 1 << 20)
-    n_heads = fields.integer(a + "attention.head_count", None, 1, 1 << 14)
-    n_kv_heads = fields.integer(a + "attention.head_count_kv", n_heads, 1, n_heads)
-    if n_heads % n_kv_heads:
-        raise CheckpointError(
-            f"{path}: {a}attention.head_count is {n_heads}, expected a multiple of"
-            f" head_count_kv = {n_kv_heads}"
-        )
-    head_dim = fields.integer(a + "attention.key_length", dim // n_heads, 2, 1 << 14)
-    fields.integer(a + "attention.value_length", head_dim, head_dim, head_dim)
-    rope_dim = fields.integer(a + "rope.dimension_count", head_dim, 2, head_dim)
-    if rope_dim % 2:
-        raise CheckpointError(
-            f"{path}: {a}rope.dimension_count is {rope_dim}, expected an even number"
-        )
-    embedding = tensors.get("token_embd.weight")
-    if embedding is None or len(embedding.shape) != 2:
-        raise CheckpointError(f"{path}: tensor token_embd.weight is missing or no matrix")
-    return ModelConfig(
-        architecture=architecture,
-        dim=dim,
-        hidden_dim=fields.integer(a + "feed_forward_length", None, 1, 1 << 24),
-        n_layers=fields.integer(a + "block_count", None, 1, 4096),
-        n_heads=n_heads,
-        n_kv_heads=n_kv_heads,
-        vocab_size=embedding.shape[0],
-        context_length=fields.integer(a + "context_length", None, 1, 1 << 24),
-        head_dim=head_dim,
-        norm_eps=fields.number(a + "attention.layer_norm_rms_epsilon", None, 0.0, 1.0),
-        rope_theta=fields.number(a + "rope.freq_base", 10000.0, 1.0, 1e12),
-        rope_dim=0 if rope_dim == head_dim else rope_dim,
-        rope_style="interleaved",
-    )
-
-
-def refuse_variants(fields: Fields, a: str) -> None:
-    """UnsupportedError for what the metadata asks of the forward pass beyond plain Llama.
-
-    To leave such a thing out would run the model, but wrongly.
-    """
-    plain: tuple[tuple[str, object], ...] = (
-        (a + "rope.scaling.type", "none"),
-        (a + "rope.scale_linear", 1.0),
-        (a + "expert_count", 0),
-        (a + "attention.sliding_window", 0),
-        (a + "attention.causal", True),
-    )
-    for key, expected in plain:
-        value = fields.metadata.get(key, expected)
-        if not isinstance(value, str | int | float) or value != expected:
-            raise UnsupportedError(
-                f"{fields.path}: {key} is {show(value)}", f"this version runs {expected} only"
-            )
+    return architectures.get(name).read_gguf(fields, tensors)
 
 
 register(Format("GGUF (versions 2 and 3)", recognises, read))

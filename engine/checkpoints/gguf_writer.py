@@ -1,4 +1,4 @@
-"""Writes GGUF version 3: Llama models, SPM and BPE vocabularies. (ggml, docs/gguf.md)
+"""Writes GGUF version 3: models of every architecture, SPM and BPE vocabularies. (docs/gguf.md)
 
 The tensors are streamed one at a time, quantised on the way where that is asked for, so the memory
 needed is that of the largest. The file appears under its name only when it is complete.
@@ -6,17 +6,21 @@ needed is that of the largest. The file appears under its name only when it is c
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fireside.engine import blocks
 from fireside.engine.checkpoints import gguf_header as g
 from fireside.engine.checkpoints.atomic import replacing
+from fireside.engine.checkpoints.gguf import read_config
+from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_vocabulary import describe_vocabulary
 from fireside.engine.checkpoints.types import Checkpoint, Tensor, Vocabulary
 from fireside.engine.config import ModelConfig
@@ -27,6 +31,7 @@ ALIGNMENT = g.DEFAULT_ALIGNMENT
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # llama.cpp's "mostly ..."
 
 Metadata = Mapping[str, object]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Entry:
     tensor: Tensor
     block: blocks.BlockFormat
     offset: int  # from the beginning of the data
+    order: Rows | None = None  # which of its rows comes first, second, ...; None: as they are
 
     @property
     def nbytes(self) -> int:
@@ -44,9 +50,13 @@ class Entry:
 
     def data(self) -> blocks.Bytes:
         """Those bytes."""
+        data = self.tensor.data
+        if self.order is not None:
+            data = data.reshape(len(self.order), -1)[self.order].reshape(-1)
         if self.tensor.block == self.block.name:
-            return self.tensor.data
-        return self.block.quantise(self.tensor.to_float32())
+            return data
+        values = blocks.get(self.tensor.block).dequantise(data, self.tensor.count)
+        return self.block.quantise(values)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, block: str | None = None) -> None:
@@ -71,12 +81,15 @@ def write(
     entries (str, bool, int, float, lists of str, arrays of numbers), which win over those made
     here. UnsupportedError for what GGUF cannot hold, CheckpointError where writing fails.
     """
-    entries = lay_out(tensors, block)
+    entries = lay_out({**tensors, **(rope_tensors(config) if tensors else {})}, block, config)
+    config = as_written(config)
     everything: dict[str, object] = {
         **describe(config, name, entries),
         **(describe_vocabulary(vocabulary) if vocabulary is not None else {}),
         **(metadata or {}),
     }
+    if tensors:
+        check_kept(config, everything, {entry.tensor.name: entry.tensor for entry in entries})
     # made before the file is: what cannot be written leaves nothing behind
     header = b"".join(encode_header(everything, entries))
     with replacing(path) as file:
@@ -92,8 +105,10 @@ def pad(file: BinaryIO) -> None:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
 
 
-def lay_out(tensors: Mapping[str, Tensor], block: str | None) -> list[Entry]:
-    """Where each tensor goes and in which block format."""
+def lay_out(
+    tensors: Mapping[str, Tensor], block: str | None, config: ModelConfig | None = None
+) -> list[Entry]:
+    """Where each tensor goes, in which block format, and for `config` in which order of rows."""
     entries: list[Entry] = []
     offset = 0
     for tensor in tensors.values():
@@ -107,7 +122,8 @@ def lay_out(tensors: Mapping[str, Tensor], block: str | None) -> list[Entry]:
                 f"tensor {tensor.name} is of type {name}, which GGUF does not have",
                 f"choose one of {', '.join(FILE_TYPES)}",
             )
-        entry = Entry(tensor, block_format, offset)
+        order = rope_order(config, tensor.name) if config is not None else None
+        entry = Entry(tensor, block_format, offset, order)
         entries.append(entry)
         offset += entry.nbytes + -entry.nbytes % ALIGNMENT
     return entries
@@ -115,13 +131,9 @@ def lay_out(tensors: Mapping[str, Tensor], block: str | None) -> list[Entry]:
 
 def describe(c: ModelConfig, name: str, entries: Sequence[Entry]) -> Metadata:
     """The entries `general.*` and those of the architecture."""
-    if c.rope_style != "interleaved":
-        raise UnsupportedError(
-            f"a {c.architecture} model with rope style {c.rope_style!r} cannot be written as GGUF",
-            "its query and key rows would have to be put in another order first",
-        )
     a = c.architecture + "."
     types = [entry.block.name for entry in entries if len(entry.tensor.shape) > 1]
+    kind = "layer_norm_epsilon" if c.norm == "layer" else "layer_norm_rms_epsilon"
     return {
         "general.architecture": c.architecture,
         "general.name": name,
@@ -136,10 +148,92 @@ def describe(c: ModelConfig, name: str, entries: Sequence[Entry]) -> Metadata:
         a + "attention.head_count_kv": c.n_kv_heads,
         a + "attention.key_length": c.head_dim,
         a + "attention.value_length": c.head_dim,
-        a + "attention.layer_norm_rms_epsilon": float(c.norm_eps),
-        a + "rope.dimension_count": c.rotary_dim,
-        a + "rope.freq_base": float(c.rope_theta),
+        a + "attention." + kind: float(c.norm_eps),
+        **describe_variations(c),
     }
+
+
+def describe_variations(c: ModelConfig) -> Metadata:
+    """Entries that not every model has."""
+    a = c.architecture + "."
+    entries: dict[str, object] = {}
+    if any(c.turned(i) for i in range(c.n_layers)):
+        entries[a + "rope.dimension_count"] = c.rotary_dim
+        entries[a + "rope.freq_base"] = float(c.rope_theta)
+    if c.rope_magnitude != 1:
+        entries[a + "rope.scaling.attn_factor"] = float(c.rope_magnitude)
+    if c.architecture == "phi3" and c.rope_factors:
+        entries[a + "rope.scaling.type"] = "longrope"
+        entries[a + "rope.scaling.original_context_length"] = c.context_length
+    elif len(set(c.rope_factors)) == 1:
+        entries[a + "rope.scaling.type"] = "linear"
+        entries[a + "rope.scaling.factor"] = float(c.rope_factors[0])
+    if c.window_rope_theta not in (0, 10000):
+        entries[a + "rope.freq_base_swa"] = float(c.window_rope_theta)
+    if c.window:
+        entries[a + "attention.sliding_window"] = c.window
+    if c.attention_softcap:
+        entries[a + "attn_logit_softcapping"] = float(c.attention_softcap)
+    if c.logit_softcap:
+        entries[a + "final_logit_softcapping"] = float(c.logit_softcap)
+    if c.n_experts:
+        entries[a + "expert_count"] = c.n_experts
+        entries[a + "expert_used_count"] = c.n_experts_used
+        entries[a + "expert_feed_forward_length"] = c.hidden_dim
+    if c.architecture in ("gptneox", "stablelm"):
+        entries[a + "use_parallel_residual"] = c.parallel_residual
+    return entries
+
+
+# ---- what GGUF's architectures want otherwise than a ModelConfig may have it
+
+
+def permuted(c: ModelConfig) -> bool:
+    """Whether rows of queries and keys have another order in GGUF: its Llama turns neighbours."""
+    return c.architecture in ("llama", "smollm3") and c.rope_style == "half"
+
+
+def as_written(c: ModelConfig) -> ModelConfig:
+    """The configuration of what `lay_out` puts into the file."""
+    return replace(c, rope_style="interleaved") if permuted(c) else c
+
+
+def rope_order(c: ModelConfig, name: str) -> Rows | None:
+    """In which order the rows of a tensor go into the file; None: as they are."""
+    heads = {"attn_q": c.n_heads, "attn_k": c.n_kv_heads}.get(name.rpartition(".")[0][-6:])
+    if heads is None or not permuted(c):
+        return None
+    pairs = np.arange(c.rotary_dim).reshape(2, -1).T.reshape(-1)
+    head = np.concatenate([pairs, np.arange(c.rotary_dim, c.head_dim)])
+    order: Rows = (np.arange(heads)[:, None] * c.head_dim + head).reshape(-1)
+    return order
+
+
+def rope_tensors(c: ModelConfig) -> dict[str, Tensor]:
+    """Rope's factors as tensors: one set, or Phi-3's short and long one."""
+    phi3 = c.architecture == "phi3"
+    if not c.rope_factors or (len(set(c.rope_factors)) == 1 and not phi3):
+        return {}
+    names = [f"rope_factors_{kind}.weight" for kind in ("short", "long")]
+    data = np.array(c.rope_factors, "<f4").view(np.uint8)
+    shape = (len(c.rope_factors),)
+    return {n: Tensor(n, shape, "F32", data) for n in (names if phi3 else ["rope_freqs.weight"])}
+
+
+def check_kept(c: ModelConfig, metadata: Metadata, tensors: Mapping[str, Tensor]) -> None:
+    """UnsupportedError unless what is written reads as the same model."""
+    again = read_config(Fields(Path("the file"), metadata), tensors)
+    for field in fields(ModelConfig):
+        mine, theirs = getattr(c, field.name), getattr(again, field.name)
+        if isinstance(mine, tuple) and len(mine) == len(theirs):
+            same = bool(np.allclose(mine, theirs, rtol=1e-6))
+        else:
+            same = mine == theirs or (isinstance(mine, float) and math.isclose(mine, theirs))
+        if not same:
+            raise UnsupportedError(
+                f"GGUF's {c.architecture} cannot hold a model whose {field.name} is {mine!r}",
+                f"it would be read as {theirs!r}",
+            )
 
 
 def encode_header(metadata: Metadata, entries: Sequence[Entry]) -> Iterator[bytes]:

@@ -232,10 +232,14 @@ def test_no_folder_to_write_to(tmp_path: Path) -> None:
 def test_what_gguf_cannot_hold(tmp_path: Path) -> None:
     c = model()
     path = tmp_path / "model.gguf"
-    half = replace(c, config=replace(CONFIG, rope_style="half"))
+    capped = replace(c, config=replace(CONFIG, logit_scale=0.5))
     groups = replace(c, tensors=model(block="Q8_GROUP32").tensors)
     ends = replace(c, vocabulary=replace(VOCABULARY, end_ids=(5, 6, 7)))
-    for wrong, message in ((half, "rope style"), (groups, "Q8_GROUP32"), (ends, "3 tokens")):
+    for wrong, message in (
+        (capped, "logit_scale is 0.5"),
+        (groups, "Q8_GROUP32"),
+        (ends, "3 tokens"),
+    ):
         with pytest.raises(UnsupportedError, match=message):
             gguf_writer.write_checkpoint(path, wrong)
     for value in (object(), 1 << 70, [1, 2], np.zeros((2, 2))):

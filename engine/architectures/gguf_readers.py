@@ -1,0 +1,130 @@
+"""What each architecture says of itself beside GGUF's metadata: one function each.
+
+Names of tensors are GGUF's in all of them, and so is what the files were converted to: Llama's rows
+of queries and keys are in the order for "interleaved" rope, Gemma's norms have 1 added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fireside.engine.architectures.from_gguf import (
+    View,
+    config,
+    layers,
+    root_scale,
+    rope_factors,
+    view,
+    windows,
+)
+from fireside.engine.checkpoints.gguf_fields import Fields
+from fireside.engine.checkpoints.types import Tensor
+from fireside.engine.config import ModelConfig
+
+Tensors = Mapping[str, Tensor]
+
+
+def llama(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Llama's, Mistral's and Mixtral's: a window, where there is one, is in all layers."""
+    v = view(fields, tensors)
+    return config(v, "interleaved", **windows(v, 0))
+
+
+def qwen2(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Qwen 2's: its biases are known by their tensors."""
+    return config(view(fields, tensors), "half")
+
+
+def qwen3(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Qwen 3's, with experts or without."""
+    return config(view(fields, tensors), "half", qk_norm="head")
+
+
+def smollm3(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """SmolLM 3's: every fourth layer has no rope."""
+    v = view(fields, tensors)
+    turned = tuple((i + 1) % 4 != 0 for i in range(layers(v)))
+    return config(v, "interleaved", rope_layers=turned)
+
+
+def olmo2(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """OLMo 2's: norms behind attention and feed-forward, none before them."""
+    v = view(fields, tensors)
+    return config(v, "half", pre_norms=False, post_norms=True, qk_norm="full")
+
+
+def gpt2(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """GPT-2's: learned positions, no rope."""
+    v = view(fields, tensors)
+    return config(
+        v,
+        "half",
+        norm="layer",
+        gated=False,
+        activation="gelu_tanh",
+        learned_positions=v.integer("context_length", None, 1, 1 << 24),
+        rope_layers=(False,) * layers(v),
+    )
+
+
+def gptneox(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """GPT-NeoX's: feed-forward beside attention, as a rule."""
+    v = view(fields, tensors)
+    parallel = fields.boolean(v.prefix + "use_parallel_residual", True)
+    own = {"gated": False, "activation": "gelu", "parallel_residual": parallel}
+    return config(v, "half", norm="layer", **own)
+
+
+def stablelm(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """StableLM's. One with feed-forward beside attention has no ffn_norm: a tensor is missing."""
+    return config(view(fields, tensors), "half", norm="layer")
+
+
+def phi3(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Phi-3's: of two sets of rope's factors the short one, and the context that it is good for."""
+    v = view(fields, tensors)
+    own: dict[str, Any] = {"fused_gate_up": True, **windows(v, 0)}
+    if not v.has("rope_factors_short.weight"):
+        return config(v, "half", **own)
+    c = config(v, "half", **own)
+    factors = rope_factors(v, "rope_factors_short.weight", c.rotary_dim)
+    if (factors != 1).any():
+        own["rope_factors"] = tuple(factors.tolist())
+    own["rope_magnitude"] = v.number("rope.scaling.attn_factor", 1.0, 0.0, 1e3)
+    original = v.integer("rope.scaling.original_context_length", c.context_length, 1, 1 << 24)
+    return config(v, "half", context_length=min(original, c.context_length), **own)
+
+
+def gemma(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Gemma's."""
+    return _gemma(view(fields, tensors))
+
+
+def gemma2(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Gemma 2's: every second layer has a window."""
+    v = view(fields, tensors)
+    return _gemma(v, post_norms=True, **windows(v, 2, 4096), **_large(v, 46))
+
+
+def gemma3(fields: Fields, tensors: Tensors) -> ModelConfig:
+    """Gemma 3's: all but every sixth layer have a window, and a rope of their own."""
+    v = view(fields, tensors)
+    own = windows(v, 6)
+    if own["window"]:
+        own["window_rope_theta"] = v.number("rope.freq_base_swa", 10000.0, 1.0, 1e12)
+    return _gemma(v, post_norms=True, qk_norm="head", **own, **_large(v, 62))
+
+
+def _gemma(v: View, **own: Any) -> ModelConfig:
+    dim = v.integer("embedding_length", None, 1, 1 << 20)
+    return config(v, "half", activation="gelu_tanh", embedding_scale=dim**0.5, **own)
+
+
+def _large(v: View, n_layers: int) -> dict[str, Any]:
+    """The largest model, known by its layers, divides scores by another width than a head's."""
+    if layers(v) != n_layers:
+        return {}
+    dim = v.integer("embedding_length", None, 1, 1 << 20)
+    heads = v.integer("attention.head_count", None, 1, 1 << 14)
+    return {"attention_scale": root_scale(dim // heads)}

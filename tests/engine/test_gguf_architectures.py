@@ -1,0 +1,171 @@
+"""GGUF files of every architecture: what we write we read, and llama.cpp writes the same text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fireside.engine import architectures
+from fireside.engine.checkpoints import gguf_writer, open_checkpoint
+from fireside.engine.checkpoints.types import Checkpoint, Tensor
+from fireside.engine.config import ModelConfig
+from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.executors.numpy_executor import NumpyExecutor
+from tests.gguf_models import VOCABULARY
+from tests.model_files import gguf_file
+from tests.models import ARCHITECTURES, random_checkpoint, random_tensor
+
+PROMPT = [1, 262, 270, 281, 265, 290 % 288, 260, 275]
+NEW = 24  # more than the windows of the models
+# Logits of a prompt and of what is most probable after it. Runs in the peer's Python.
+PEER = """
+import json, sys
+import llama_cpp, numpy as np
+path, prompt, new = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+f32 = {"type_k": 0, "type_v": 0}
+llm = llama_cpp.Llama(path, n_ctx=64, n_threads=1, logits_all=True, verbose=False, **f32)
+tokens = list(prompt)
+llm.eval(prompt)
+for _ in range(new):
+    tokens.append(int(np.argmax(llm.scores[llm.n_tokens - 1])))
+    llm.eval(tokens[-1:])
+np.save(sys.argv[4], np.array(llm.scores[: llm.n_tokens]))
+print(json.dumps(tokens))
+"""
+
+
+def model(name: str, tied: bool = False) -> Checkpoint:
+    """Random weights, larger where that brings out what soft caps and windows do."""
+    checkpoint = random_checkpoint(ARCHITECTURES[name], 7, tied=tied)
+    return replace(checkpoint, vocabulary=VOCABULARY, name="A small one")
+
+
+def peer() -> str:
+    """A Python that has llama_cpp; skips where there is none."""
+    for python in (sys.executable, os.environ.get("FIRESIDE_PEER_PYTHON", "")):
+        probe = [python, "-c", "import llama_cpp"]
+        if python and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip("llama_cpp is not importable (FIRESIDE_PEER_PYTHON names a Python that has it)")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_we_write_we_read(tmp_path: Path, name: str, tied: bool) -> None:
+    original = model(name, tied)
+    gguf_writer.write_checkpoint(tmp_path / "model.gguf", original)
+    opened = open_checkpoint(tmp_path / "model.gguf")
+    factors = np.float32(original.config.rope_factors).astype(float)
+    assert opened.config == replace(original.config, rope_factors=tuple(factors.tolist()))
+    for key, expected in original.tensors.items():
+        assert np.array_equal(opened.tensors[key].data, expected.data)
+
+
+def logits(checkpoint: Checkpoint, tokens: list[int]) -> np.ndarray:
+    plan = architectures.get(checkpoint.config.architecture).plan(
+        checkpoint.config, checkpoint.tied
+    )
+    executor = NumpyExecutor(plan, checkpoint, "none", None, "f32")
+    ids = np.array(tokens, np.int32)
+    return executor.step(executor.new_cache(64), ids, 0, "all")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_llama_cpp_says_the_same(tmp_path: Path, name: str) -> None:
+    python = peer()
+    path, scores = tmp_path / "model.gguf", tmp_path / "scores.npy"
+    gguf_writer.write_checkpoint(path, model(name, tied=name.startswith("gemma")))
+    command = [python, "-c", PEER, str(path), json.dumps(PROMPT), str(NEW), str(scores)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    tokens = json.loads(done.stdout.splitlines()[-1])
+    ours, theirs = logits(open_checkpoint(path), tokens), np.load(scores)
+    assert np.abs(ours - theirs).max() < 0.01 * np.abs(theirs).max()
+    assert ours[len(PROMPT) - 1 : -1].argmax(-1).tolist() == tokens[len(PROMPT) :]
+
+
+@pytest.mark.parametrize("name", ["llama", "smollm3", "mixtral", "linear"])
+def test_rope_by_halves_is_put_in_ggufs_order(tmp_path: Path, name: str) -> None:
+    """The rows of a model as Hugging Face has it: written in another order, the same logits."""
+    original = model(name)
+    bias = replace(original.config, rope_style="half", qkv_bias=True)
+    half = replace(random_checkpoint(bias, 8), vocabulary=VOCABULARY)
+    gguf_writer.write_checkpoint(tmp_path / "model.gguf", half)
+    opened = open_checkpoint(tmp_path / "model.gguf")
+    assert opened.config == replace(bias, rope_style="interleaved")
+    expected = logits(half, PROMPT)
+    np.testing.assert_allclose(logits(opened, PROMPT), expected, atol=1e-5 * np.abs(expected).max())
+    gguf_writer.write_checkpoint(tmp_path / "q8.gguf", half, "Q8_0")
+    whole = logits(random_quantised(half, bias), PROMPT)
+    quantised = logits(open_checkpoint(tmp_path / "q8.gguf"), PROMPT)
+    np.testing.assert_allclose(quantised, whole, atol=1e-5 * np.abs(whole).max())
+
+
+def random_quantised(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
+    tensors = {
+        name: random_tensor(name, tensor.to_float32(), "F32" if len(tensor.shape) == 1 else "Q8_0")
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return replace(checkpoint, config=config, tensors=tensors)
+
+
+REFUSED: list[tuple[str, dict[str, object], str]] = [
+    ("llama", {"llama.rope.scaling.type": "yarn"}, "rope.scaling.type is 'yarn'"),
+    ("llama", {"llama.rope.scaling.factor": 2.0}, "scaling.factor is 2.0"),
+    ("llama", {"llama.attention.causal": False}, "causal is False"),
+    ("llama", {"llama.attention.max_alibi_bias": 8.0}, "max_alibi_bias is 8.0"),
+    ("llama", {"llama.residual_scale": 0.2}, "residual_scale is 0.2"),
+    ("llama", {"llama.logit_scale": 0.2}, "logit_scale is 0.2"),
+    ("mixtral", {"llama.expert_shared_count": 1}, "expert_shared_count is 1"),
+    ("qwen3moe", {"qwen3moe.expert_gating_func": 2}, "expert_gating_func is 2"),
+    ("qwen3moe", {"qwen3moe.expert_used_count": 7}, "expert_used_count is 7"),
+    ("qwen2", {"qwen2.attention.sliding_window": 64}, "sliding_window is 64"),
+    ("qwen3", {"qwen3.attention.head_count_kv": np.array([2, 1, 2])}, "differs from layer"),
+    ("gemma3", {"gemma3.attention.sliding_window_pattern": "x"}, "sliding_window_pattern"),
+    ("gptneox", {"gptneox.use_parallel_residual": 1}, "use_parallel_residual"),
+    ("gpt2", {"gpt2.attention.layer_norm_epsilon": None}, "layer_norm_epsilon is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_what_cannot_be_honoured_is_refused(
+    tmp_path: Path, name: str, changes: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_file(model(name), changes)[0])
+    with pytest.raises((UnsupportedError, CheckpointError), match=message):
+        open_checkpoint(path)
+
+
+def test_numbers_for_each_layer_may_be_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    changes = {"qwen3.attention.head_count_kv": np.array([2, 2, 2], np.int32)}
+    path.write_bytes(gguf_file(model("qwen3"), changes)[0])
+    assert open_checkpoint(path).config == ARCHITECTURES["qwen3"]
+
+
+def test_tensors_that_nobody_would_use_are_refused(tmp_path: Path) -> None:
+    c = model("llama")
+    for name in ("blk.0.attn_q_norm.weight", "blk.1.attn_k.bias"):
+        tensors = {**c.tensors, name: random_tensor(name, np.ones(32, np.float32))}
+        path = tmp_path / "model.gguf"
+        path.write_bytes(gguf_file(replace(c, tensors=tensors))[0])
+        with pytest.raises(UnsupportedError, match=name):
+            open_checkpoint(path)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(8), np.full(8, np.nan), np.ones(7)])
+def test_factors_of_rope_are_checked(tmp_path: Path, wrong: np.ndarray) -> None:
+    c = model("llama")
+    tensor: Tensor = random_tensor("rope_freqs.weight", wrong.astype(np.float32))
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_file(replace(c, tensors={**c.tensors, tensor.name: tensor}))[0])
+    with pytest.raises(CheckpointError, match="rope_freqs"):
+        open_checkpoint(path)
