@@ -129,13 +129,18 @@ def _short(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
+def _id(token: int) -> str:
+    return str(token) if token >= 0 else "none"
+
+
 def _summary(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
     c = checkpoint.config
     kv = "" if c.n_kv_heads == c.n_heads else f", {c.n_kv_heads} for keys and values"
     classifier = "shared with the embedding" if checkpoint.tied else "its own"
     v = facts["vocabulary"]
     vocabulary = (
-        f"{c.vocab_size:,} tokens, {v['kind']}, begins with {v['bos_id']}, ends with {v['eos_id']}"
+        f"{c.vocab_size:,} tokens, {v['kind']}, begins with {_id(v['bos_id'])}, ends with"
+        f" {_id(v['eos_id'])}"
         if v
         else f"{c.vocab_size:,} tokens; the file carries no tokenizer"
     )

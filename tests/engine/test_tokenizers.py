@@ -283,6 +283,15 @@ def test_control_and_byte_pieces_are_not_parsed_from_text() -> None:
         assert ours.decode(ids) == text
 
 
+def test_control_pieces_are_parsed_where_asked() -> None:
+    """As llama.cpp does it: behind one a word begins, as at the beginning of a text."""
+    ours = SpmTokenizer(small_vocabulary())
+    once, time = ours.encode("once", bos=False), ours.encode(" time", bos=False)
+    assert ours.encode("<s>once</s> time", special=True) == [1, *once, 2, *time]
+    assert ours.encode("once</s>", special=True) == [1, *once, 2]
+    assert ours.encode("<unk>", special=True) == ours.encode("<unk>")
+
+
 def test_lone_surrogates_count_as_the_replacement_character() -> None:
     ours = SpmTokenizer(small_vocabulary())
     assert ours.encode("a\ud83d b\udc00") == ours.encode("a\ufffd b\ufffd")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from fireside.engine.checkpoints import gguf_writer
@@ -291,3 +294,44 @@ def test_ids_with_holes_are_filled() -> None:
     assert v.pieces == ("a", "[PAD1]", "[PAD2]", "[PAD3]", "[PAD4]", "b")
     assert v.types.tolist() == [1, 5, 5, 5, 5, 1]
     assert np.isfinite(v.scores).all()
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 300), st.just(1 << 70), st.just(1e308),
+    st.text(max_size=3), st.just("\ud800"), st.just([]), st.just({}), st.just([None]),
+    st.just({"type": "Sequence"}), st.just({"type": "ByteLevel"}), st.just({"String": ""}),
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to everything in a JSON value, a few of each long list."""
+    yield path
+    if isinstance(value, dict):
+        for key in list(value)[:40]:
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list):
+        for i in range(min(len(value), 3)):
+            yield from places(value[i], (*path, i))
+
+
+@given(
+    name=st.sampled_from(["qwen", "falcon", "llama 2", "metaspace first", "whitespace split"]),
+    data=st.data(),
+    odd=ODD,
+)
+def test_any_damage_is_one_line_or_none(name: str, data: st.DataObject, odd: Any) -> None:
+    raw = json.loads(pair(name)[0].to_str())
+    path = data.draw(st.sampled_from(list(places(raw))[1:]))
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = odd
+    try:
+        ours = read(raw)
+        ids = ours.encode("It's 12 o'clock, <s>猫\u0301!", special=True)
+        ours.decode(ids)
+        told = ""
+    except CheckpointError as error:
+        told = str(error)
+    assert "\n" not in told
+    assert len(told) < 500
