@@ -22,7 +22,7 @@ MAX_SOURCE = 1 << 18  # characters of a template (Llama 3.1's has 4,000)
 MAX_VALUE = 1 << 24  # characters or items of anything that it makes
 MAX_WIDTH = 1 << 12  # of a column
 MAX_WORK = 1 << 26  # characters times characters that are replaced or joined
-MAX_SECONDS = 3.0  # and what it may take
+MAX_SECONDS = 3.0  # of computing that it may take
 HINT = "choose another with --template"
 
 
@@ -221,10 +221,10 @@ def _within_limits(template: Any, **values: Any) -> str:
 
     Loops are stopped by a trace function, which Python calls for every line of a template.
     """
-    deadline = time.monotonic() + MAX_SECONDS
+    deadline = time.thread_time() + MAX_SECONDS
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if time.monotonic() > deadline:
+        if time.thread_time() > deadline:
             raise TooMuchError
         if event == "call":  # also of what joins texts, with those texts
             for value in list(frame.f_locals.values()):

@@ -270,12 +270,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_are_stopped(name: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FiresideError) as caught:
         rendered(HOSTILE[name])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert time.monotonic() - start < 60  # seconds on a quiet machine: 3
+    assert time.process_time() - start < 60  # seconds on a quiet machine: 3
 
 
 @pytest.mark.parametrize(
