@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fireside.engine.architectures.hf import HfModel
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig
@@ -20,6 +21,7 @@ class Architecture:
     shapes: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]]
     plan: Callable[[ModelConfig, bool], Plan]  # (config, tied)
     read_gguf: Callable[[Fields, Mapping[str, Tensor]], ModelConfig]
+    hf: tuple[HfModel, ...] = ()  # Hugging Face's folders
 
 
 _REGISTRY: dict[str, Architecture] = {}
@@ -46,6 +48,20 @@ def get(name: str) -> Architecture:
 def names() -> tuple[str, ...]:
     """Names of all architectures."""
     return tuple(sorted(_REGISTRY))
+
+
+def of_hugging_face(model_type: str) -> HfModel | None:
+    """How folders of that `model_type` are read; None where no architecture knows it."""
+    for architecture in _REGISTRY.values():
+        for model in architecture.hf:
+            if model_type in model.types:
+                return model
+    return None
+
+
+def hugging_face_types() -> tuple[str, ...]:
+    """Every `model_type` that is known."""
+    return tuple(sorted(t for a in _REGISTRY.values() for m in a.hf for t in m.types))
 
 
 def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> None:

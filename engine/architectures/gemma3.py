@@ -1,7 +1,53 @@
-"""Gemma 3 (Kamath et al. 2025): Gemma 2 with norms of heads instead of soft caps."""
+"""Gemma 3's text models (Kamath et al. 2025): five layers with a window and a rope of their own to
+one without; norms of queries and keys.
+"""
 
 from __future__ import annotations
 
-from fireside.engine.architectures import Architecture, decoder, gguf_readers, register
+from typing import Any
 
-register(Architecture("gemma3", decoder.shapes, decoder.plan, read_gguf=gguf_readers.gemma3))
+from fireside.engine.architectures import Architecture, decoder, gguf_readers, register
+from fireside.engine.architectures.gemma2 import HF_NAMES, NORMS, norm, read_gemma
+from fireside.engine.architectures.hf import QK_NORMS, HfConfig, HfModel, read_rope, windows
+from fireside.engine.config import ModelConfig
+
+
+def read_hf(c: HfConfig) -> ModelConfig:
+    """A config.json; those of transformers 5 have a section of rope for each kind of layer."""
+    n_layers = c.integer("num_hidden_layers", None, 1, 4096)
+    every = c.integer("sliding_window_pattern", 6, 1, 4096)
+    own = windows(c, n_layers, tuple((i + 1) % every != 0 for i in range(n_layers)))
+    return read_gemma(c, "gemma3", qk_norm="head", **read_ropes(c), **own)
+
+
+def read_ropes(c: HfConfig) -> dict[str, Any]:
+    """Rope of both kinds of layers."""
+    head_dim = c.integer("head_dim", 256, 2, 1 << 14)
+    context = c.integer("max_position_embeddings", 131072, 1, 1 << 24)
+    sections = c.section("rope_parameters")
+    if "full_attention" not in sections.metadata:
+        values = read_rope(c, c.section("rope_scaling"), head_dim, context, 1e6)
+        local = c.number("rope_local_base_freq", 10000.0, 1.0, 1e12)
+        return values | {"window_rope_theta": local}
+    values = read_rope(c, sections.section("full_attention"), head_dim, context, 1e6)
+    sliding = sections.section("sliding_attention")
+    sliding.refuse(rope_type="default")
+    return values | {"window_rope_theta": sliding.number("rope_theta", 10000.0, 1.0, 1e12)}
+
+
+register(
+    Architecture(
+        "gemma3",
+        decoder.shapes,
+        decoder.plan,
+        gguf_readers.gemma3,
+        hf=(
+            HfModel(
+                ("gemma3_text",),
+                read_hf,
+                {**HF_NAMES, **QK_NORMS},
+                transforms=dict.fromkeys(NORMS, norm),
+            ),
+        ),
+    )
+)

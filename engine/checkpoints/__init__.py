@@ -137,6 +137,7 @@ def check_tensors(checkpoint: Checkpoint) -> None:
 
 from fireside.engine.checkpoints import (  # noqa: E402, F401  (fill the registry)
     gguf,
+    hf,
     llama2c,
     meta,
     torch_pt,

@@ -1,0 +1,142 @@
+"""A script for an environment with torch and transformers: tiny random models in their own format.
+
+    python transformers_models.py FOLDER NAME...     ("all": every one)
+
+Writes FOLDER/NAME/ as save_pretrained does, and FOLDER/NAME.npz: `prompt`, `greedy` (64 ids, each
+the likeliest to transformers), `logits` [len(prompt) + 64, vocab] of the whole text.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 64, "intermediate_size": 88, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
+}  # fmt: skip
+GPT2: dict[str, Any] = {
+    "vocab_size": 96, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 256,
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+EXPERTS = {"num_experts_per_tok": 2, "tie_word_embeddings": False}
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0 + i / 4 for i in range(8)],
+    "long_factor": [2.0 + i for i in range(8)], "original_max_position_embeddings": 128,
+    "factor": 2.0,
+}  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+# Name -> class of the configuration, what differs from SMALL (or GPT2)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", {}),
+    "llama-tied-biased": (
+        "LlamaConfig",
+        {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 24},
+    ),
+    "llama-3.1": ("LlamaConfig", {"rope_parameters": LLAMA3}),
+    "llama-linear": (
+        "LlamaConfig",
+        {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}},
+    ),
+    "llama-yarn": ("LlamaConfig", {"rope_parameters": YARN}),
+    "mistral": ("MistralConfig", {"sliding_window": 24}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 5, "sliding_window": None, **EXPERTS}),
+    "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
+    "qwen2-window": (
+        "Qwen2Config",
+        {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 2},
+    ),
+    "qwen3": ("Qwen3Config", {"head_dim": 24}),
+    "qwen3-moe": (
+        "Qwen3MoeConfig",
+        {"num_experts": 6, "moe_intermediate_size": 40, "head_dim": 16, **EXPERTS},
+    ),
+    "qwen3-moe-normalised": (
+        "Qwen3MoeConfig",
+        {"num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True, **EXPERTS},
+    ),
+    "smollm3": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1, 0]}),
+    "gemma2": (
+        "Gemma2Config",
+        {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20,
+         "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20, "num_hidden_layers": 7},
+    ),
+    "phi3": ("Phi3Config", {"sliding_window": 24}),
+    "phi3-longrope": (
+        "Phi3Config",
+        {"rope_parameters": LONGROPE, "original_max_position_embeddings": 128},
+    ),
+    "olmo2": ("Olmo2Config", {}),
+    "stablelm": ("StableLmConfig", {"use_qkv_bias": True}),
+    "gpt2": ("GPT2Config", {}),
+    "gpt-neox": ("GPTNeoXConfig", {}),
+    "gpt-neox-serial": (
+        "GPTNeoXConfig",
+        {"use_parallel_residual": False, "hidden_act": "gelu_new"},
+    ),
+}  # fmt: skip
+
+
+def make(folder: Path, name: str) -> None:
+    """One model and what it says."""
+    import numpy as np
+    import torch
+    import transformers
+
+    kind, own = MODELS[name]
+    config = getattr(transformers, kind)(**{**(GPT2 if kind == "GPT2Config" else SMALL), **own})
+    config._attn_implementation = "eager"
+    torch.manual_seed(sum(map(ord, name)))
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
+    with torch.no_grad():
+        for parameter in model.parameters():  # else norms are 1, biases 0, and all texts alike
+            parameter.copy_(parameter + torch.randn_like(parameter) * 0.12)
+    # several files, so that there is an index
+    model.save_pretrained(folder / name, max_shard_size="150KB" if "llama" in name else "5GB")
+    ids = prompt = [1, 5, 9, 40, 33, 7]
+    with torch.no_grad():
+        for _ in range(64):
+            ids = [*ids, int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())]
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+    np.savez(folder / f"{name}.npz", prompt=prompt, greedy=ids[6:], logits=logits.numpy())
+
+
+def save_torch(folder: Path) -> None:
+    """The weights of llama in files of torch, as they were before safetensors."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    for name, zipped in (("llama", True), ("gpt2", False)):
+        out = folder / f"{name}-torch"
+        out.mkdir()
+        shutil.copy(folder / name / "config.json", out)
+        shutil.copy(folder / f"{name}.npz", folder / f"{name}-torch.npz")
+        state: dict[str, torch.Tensor] = {}
+        for file in (folder / name).glob("*.safetensors"):
+            state.update(load_file(file))
+        target = out / "pytorch_model.bin"
+        torch.save(state, target, _use_new_zipfile_serialization=zipped)
+
+
+if __name__ == "__main__":
+    where, wanted = Path(sys.argv[1]), sys.argv[2:]
+    for one in MODELS if wanted == ["all"] else wanted:
+        make(where, one)
+    if wanted == ["all"]:
+        save_torch(where)
