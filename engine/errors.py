@@ -36,3 +36,8 @@ class KernelsError(FiresideError):
 
 class SamplingError(FiresideError, ValueError):
     """A sampler parameter is out of its range."""
+
+
+def not_finite() -> SamplingError:
+    """For logits that nothing can be drawn from."""
+    return SamplingError("the model gave numbers that are not finite", "its file may be damaged")

@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fireside.engine.bursts import burst_for
 from fireside.engine.errors import ContextOverflowError, FiresideError
 from fireside.engine.events import (
     Alternative,
@@ -32,6 +33,7 @@ from fireside.engine.tokenizers.detokenizer import Detokenizer
 if TYPE_CHECKING:
     from fireside.engine.model import Model
 
+T = TypeVar("T")
 Overflow = Literal["slide", "stop"]
 CHUNK = 128  # tokens of one prefill step: small enough that progress and abort are prompt
 
@@ -159,19 +161,23 @@ class Session:
         self._accept(token, logits[0])
         return list(logits[1:])
 
-    def _accept(self, token: int, logits: NDArray[np.float32]) -> None:
-        """The timeline grows by a token that the cache holds already."""
+    def _accept(self, token: int, logits: NDArray[np.float32] | None) -> None:
+        """The timeline grows by a token that the cache holds already; None: logits not kept."""
         self.ids.append(token)
         self._logits = logits
 
     def _step(self, chunk: list[int], start: int, rows: Rows) -> NDArray[np.float32]:
+        tokens = np.array(chunk, np.int32)
+        return self._insist(lambda: self.model.executor.step(self._cache, tokens, start, rows))
+
+    def _insist(self, step: Callable[[], T]) -> T:
+        """What `step` returns; it is a step of the executor on this session's cache."""
         self._logits = None
-        executor = self.model.executor
         while True:
             if self._abort.is_set():
                 raise Aborted
             try:
-                return executor.step(self._cache, np.array(chunk, np.int32), start, rows)
+                return step()
             except Aborted:
                 if self._abort.is_set():
                     raise
@@ -234,6 +240,7 @@ class Run:
         alternatives: int,
         overflow: Overflow,
     ) -> None:
+        model = session.model
         self.session = session
         self.text = ids  # the whole text, prompt and all, windowed or not
         self.prompt_length = len(ids)
@@ -242,7 +249,10 @@ class Run:
         self.max_tokens = max_tokens
         self.alternatives = alternatives
         self.overflow = overflow
-        self.detokenizer = Detokenizer(session.model.tokenizer, ids)
+        self.detokenizer = Detokenizer(model.tokenizer, ids)
+        self.burst = None if alternatives else burst_for(model.executor, chain, model.end_ids)
+        self.drawn: deque[Choice] = deque()  # by the last burst; the cache holds all but the last
+        self.after: NDArray[np.float32] | None = None  # logits, of which the last was drawn
         self.ahead: deque[tuple[int, NDArray[np.float32]]] = deque()  # guessed, with logits after
         self.guessed = self.accepted = 0
         self.dropped = 0
@@ -306,7 +316,7 @@ class Run:
             if self.session.speculator:
                 self.session.speculator.saw(token.id)
             if len(self.session.ids) < self.session.context:
-                left = self.max_tokens - token.index - 2 if self.max_tokens else CHUNK
+                left = self.max_tokens - token.index - 1 if self.max_tokens else CHUNK
                 self._advance(token.id, left)
             else:
                 yield from self._compute()
@@ -329,24 +339,44 @@ class Run:
         return token, "length" if index + 1 == self.max_tokens else None
 
     def _advance(self, token: int, wanted: int) -> None:
-        """Bring the session past `token`: for nothing if it was guessed, else by a step."""
-        session = self.session
+        """Bring the session past `token`, up to `wanted` more are to come behind it."""
+        session, speculator = self.session, self.session.speculator
+        if self.drawn:  # by the burst that computed this one as well
+            session._accept(token, self.after if len(self.drawn) == 1 else None)
+            return
         if self.ahead and self.ahead[0][0] == token:
             self.accepted += 1
             session._accept(*self.ahead.popleft())
             return
         self.ahead.clear()
-        guess: list[int] = []
-        if session.speculator:
-            room = min(wanted, session.context - len(session.ids) - 1)
-            guess = session.speculator.guess(self.text, room)
+        room = min(wanted, session.context - len(session.ids))
+        guess = speculator.guess(self.text, room - 1) if speculator else []
+        if not guess and self._tell(token, room):
+            return
         started = time.perf_counter()
         self.ahead.extend(zip(guess, session._push(token, guess), strict=True))
-        if session.speculator:
-            session.speculator.tell(len(guess), time.perf_counter() - started)
+        if speculator:
+            speculator.tell(len(guess), time.perf_counter() - started)
         self.guessed += len(guess)
 
+    def _tell(self, token: int, room: int) -> bool:
+        """Bring the session past `token` and draw up to `room` more, where C can do it in one."""
+        session, burst, speculator = self.session, self.burst, self.session.speculator
+        if burst is None:
+            return False
+        count = 1 if speculator and speculator.measuring else room
+        cache, at = session._cache, len(session.ids)
+        told = session._insist(lambda: burst.tell(cache, self.text, at, count))
+        self.drawn.extend(told.choices)
+        self.after = told.logits
+        session._accept(token, self.after if len(self.drawn) == 1 else None)
+        if speculator:
+            speculator.tell(0, told.step_s)
+        return True
+
     def _choose(self) -> Choice:
+        if self.drawn:
+            return self.drawn.popleft()
         logits = self.session._logits
         assert logits is not None
         return self.chain.choose(logits, self.text, len(self.text), self.alternatives)

@@ -18,6 +18,8 @@ class StopMatcher:
 
     def push(self, text: str) -> tuple[str, bool]:
         """(text that is certain now, whether a stop string was met). What follows it is dropped."""
+        if not self.stops:
+            return text, False
         self.held += text
         found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
         if found:

@@ -26,10 +26,11 @@ SOURCES = (
     "kernels_neon.c",
     "kernels_neon_dotprod.c",
     "sampler.c",
+    "telling.c",
     "bandwidth.c",
     "governor.c",
 )
-HEADERS = ("fireside.h", "sampler.h", "bandwidth.h", "governor.h")
+HEADERS = ("fireside.h", "sampler.h", "telling.h", "bandwidth.h", "governor.h")
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # -fno-schedule-insns: gcc for ARM would move loads up until a tile's registers do not suffice (for

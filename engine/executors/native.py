@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.types import Checkpoint
+from fireside.engine.errors import not_finite
 from fireside.engine.executors import (
     KV,
     Aborted,
@@ -61,7 +62,7 @@ class NativeExecutor:
             threads, self.isa = 1, f"{self.isa} (no OpenMP)"
         self.threads = threads
         self.kv: KV = kv
-        self._vocab = plan.logits.width
+        self.vocab = plan.logits.width
         self._weights = weights
         self._lock = threading.Lock()
         shape, kept = _shape(plan, weights, kv)
@@ -130,26 +131,44 @@ class NativeExecutor:
             "last": (len(parts), lib.FS_ROWS_LAST),
             "all": (sum(len(tokens) for _, tokens, _ in parts), lib.FS_ROWS_ALL),
         }[rows]
-        logits = np.empty((count, self._vocab), np.float32)
+        logits = np.empty((count, self.vocab), np.float32)
         out = pointer(logits, np.float32, logits.shape, "float[]")
         with self._lock:
             status = lib.fs_step(self._model, described, len(parts), which, out)
-        if status == lib.FS_ABORTED:
-            raise Aborted
-        if status == lib.FS_NO_MEMORY:
-            raise MemoryError("not enough memory for a longer text")
-        if status == lib.FS_BAD_TOKEN:
-            raise RuntimeError("a token is not in the vocabulary")
-        if status == lib.FS_BAD_POSITION:
-            raise RuntimeError("the positions before a step's first are not in its cache")
-        if status != lib.FS_DONE:
-            raise RuntimeError(f"the step ended with status {status}")
+        _check(status)
         return logits
+
+    def tell(self, cache: Cache, telling: Any) -> None:
+        """Run an fs_telling, all set but for the cache: see bursts.py. Raises as `step` does."""
+        _, lib, _ = load()
+        telling.cache = self._own(cache).handle
+        with self._lock:
+            status = lib.fs_tell(self._model, self.vocab, telling)
+        if not telling.drawn:  # what was drawn before a failure holds
+            _check(status)
 
     def abort(self) -> None:
         """See Executor.abort."""
         _, lib, _ = load()
         lib.fs_abort(self._model)
+
+
+def _check(status: int) -> None:
+    """Raise what a step that ended so is to raise."""
+    _, lib, _ = load()
+    if status == lib.FS_DONE:
+        return
+    if status == lib.FS_ABORTED:
+        raise Aborted
+    if status == lib.FS_NO_MEMORY:
+        raise MemoryError("not enough memory for a longer text")
+    if status == lib.FS_NOT_FINITE:
+        raise not_finite()
+    if status == lib.FS_BAD_TOKEN:
+        raise RuntimeError("a token is not in the vocabulary")
+    if status == lib.FS_BAD_POSITION:
+        raise RuntimeError("the positions before a step's first are not in its cache")
+    raise RuntimeError(f"the step ended with status {status}")
 
 
 def _shape(plan: Plan, weights: NativeWeights, kv: KV) -> tuple[Any, list[Any]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fireside.engine.errors import SamplingError
+from fireside.engine.errors import not_finite
 from fireside.engine.samplers.parameters import Sampling
 
 Logits = NDArray[np.float64]
@@ -179,9 +179,7 @@ class Chain:
     ) -> Choice:
         """Draw the token at `position` of the text."""
         if not np.isfinite(logits).all():
-            raise SamplingError(
-                "the model gave numbers that are not finite", "its file may be damaged"
-            )
+            raise not_finite()
         values = self.penalised(logits, history)
         if self.sampling.temperature == 0.0:
             chosen = int(values.argmax())

@@ -61,6 +61,11 @@ class Speculator:
             draft.skipped()
         return ids
 
+    @property
+    def measuring(self) -> bool:
+        """Whether the next step is to be a single one, so that its time is learnt soon."""
+        return self._costs.due
+
     def tell(self, guessed: int, seconds: float) -> None:
         """A step with so many guessed ids (0 = a plain one) took so long."""
         self._costs.tell(1 + guessed, seconds)

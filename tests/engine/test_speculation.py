@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fireside.engine import bursts
 from fireside.engine.events import ContextSlid, Event, Finished, Token
 from fireside.engine.model import Model
 from fireside.engine.samplers import Chain, Sampling
@@ -152,10 +153,11 @@ def test_abort_in_the_middle_of_guesses_keeps_the_timeline_true(model: Model) ->
     assert event.ids + rest.ids == whole.ids
 
 
-def test_a_loop_is_found_and_guessed(model: Model) -> None:
+def test_a_loop_is_found_and_guessed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real lookup, with times given to it, on a model whose greedy text goes in circles."""
     if model.executor.name != "native":
         pytest.skip("only the C kernels guess by themselves")
+    monkeypatch.setattr(bursts, "MOST", 1)  # as with a model that is worth guessing for
 
     class Timed(Speculator):
         def tell(self, guessed: int, seconds: float) -> None:
