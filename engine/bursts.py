@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fireside.engine.executors import Cache, Executor
 from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.executors.native_library import load, pointer
-from fireside.engine.samplers import Chain, Choice, NativeChain
+from fireside.engine.samplers import Chain, Choice
+from fireside.engine.samplers.native import NativeChain
 
 SECONDS = 0.005  # of a burst: a reader sees no difference, an abort and the screen wait no longer
 MOST = 64  # tokens of a burst
