@@ -18,6 +18,7 @@ COMMANDS = {  # name -> what it does; the module and the function in it bear the
     "models": "List the models there are.",
     "inspect": "Tell what a model file holds.",
     "bench": "Measure tokens a second.",
+    "perplexity": "Measure how well a model foretells a text.",
     "paths": "Show where Fireside keeps things.",
     "completion": "Print a completion script for your shell.",
 }

@@ -52,7 +52,7 @@ def load_model(settings: Settings, progress: Progress) -> tuple[Model, float]:
     started = time.perf_counter()
     if settings.speculation == "draft" and not settings.draft:
         raise FiresideError("--speculation draft needs a draft", "name a small model with --draft")
-    model = _load(chosen(settings), settings, progress)
+    model = load_from(chosen(settings), settings, progress)
     return model, time.perf_counter() - started
 
 
@@ -61,13 +61,15 @@ def new_session(model: Model, settings: Settings, progress: Progress) -> Session
     draft = None
     if settings.draft and drafts(settings.speculation):
         if model.executor.name == "native":
-            draft = _load(resolve(settings.draft, settings), settings, progress)
+            draft = load_from(resolve(settings.draft, settings), settings, progress)
         else:
             say("fireside: note: the draft is not used: only the native kernels guess")
     return model.session(settings.context, settings.speculation, draft)
 
 
-def _load(path: Path, settings: Settings, progress: Progress) -> Model:
+def load_from(path: Path, settings: Settings, progress: Progress) -> Model:
+    """The model at `path`, loaded as the settings say where there is room for it."""
+
     def show(done: int, total: int) -> None:
         progress.show(f"loading {path.name} {done / max(total, 1):4.0%}")
 
