@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Source = Literal["embedded", "local"]
 MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
+# What makes a folder one model: a configuration, and weights of any of these names
+CONFIGURATIONS = {"config.json": ("model", "pytorch_model"), "params.json": ("consolidated.00",)}
+FOLDER_SUFFIXES = {".safetensors", ".bin", ".pth"}
 DEPTH = 3  # folders below a models folder
 Q_BLOCK = 32  # weights in a Q8_0 or Q4_0 block
 Q_BYTES = {"q8": 34, "q4": 18}
@@ -82,23 +85,35 @@ def model_files(settings: Settings, paths: Paths | None = None) -> list[ModelFil
         for path in _walk(folder):
             found.setdefault(path.resolve(), path)
     files = sorted(found.values(), key=lambda p: (p.name.lower(), str(p)))
-    stems = Counter(path.stem for path in files)
+    stems = Counter(_stem(path) for path in files)
     stems[EMBEDDED] += 1
     names = Counter(path.name for path in files)
     result = [ModelFile(EMBEDDED, assets.storyteller(), "embedded")]
     for path in files:
-        name = path.stem if stems[path.stem] == 1 else path.name
+        name = _stem(path) if stems[_stem(path)] == 1 else path.name
         if name == path.name and names[path.name] > 1:
             name = str(path)
         result.append(ModelFile(name, path, "local"))
     return result
 
 
+def _stem(path: Path) -> str:
+    """What to call a model; dots in the name of a folder are no suffix."""
+    return path.name if path.is_dir() else path.stem
+
+
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files with the suffix of a model, at most DEPTH folders down; hidden ones left out."""
+    """Files with the suffix of a model, at most DEPTH folders down; hidden ones left out.
+
+    A folder that is a model (of Hugging Face's or Meta's) is found instead of the files in it.
+    """
     for root, below, files in os.walk(folder):
         depth = len(Path(root).relative_to(folder).parts)
         below[:] = sorted(d for d in below if not d.startswith(".") and depth < DEPTH)
+        if is_model_folder(files):
+            below.clear()
+            yield Path(root)
+            continue
         for name in sorted(files):
             path = Path(root, name)
             if (
@@ -107,6 +122,23 @@ def _walk(folder: Path) -> Iterator[Path]:
                 and path.is_file()
             ):
                 yield path
+
+
+def is_model_folder(files: Iterable[str]) -> bool:
+    """Whether a folder with files of these names is a model by itself."""
+    names = set(files)
+    weights = [name for name in names if Path(name).suffix in FOLDER_SUFFIXES]
+    return any(
+        configuration in names and any(name.startswith(stems) for name in weights)
+        for configuration, stems in CONFIGURATIONS.items()
+    )
+
+
+def on_disk(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    return path.stat().st_size
 
 
 def describe(file: ModelFile) -> ModelEntry | None:
@@ -137,7 +169,7 @@ def describe(file: ModelFile) -> ModelEntry | None:
         architecture=checkpoint.config.architecture,
         parameters=checkpoint.parameters,
         blocks=block_counts(checkpoint),
-        file_bytes=file.path.stat().st_size,
+        file_bytes=on_disk(file.path),
         memory=memory(checkpoint),
         context=checkpoint.config.context_length,
         problem=problem,
@@ -145,7 +177,7 @@ def describe(file: ModelFile) -> ModelEntry | None:
 
 
 def _broken(file: ModelFile, problem: str) -> ModelEntry:
-    size = file.path.stat().st_size if file.path.exists() else 0
+    size = on_disk(file.path) if file.path.exists() else 0
     return ModelEntry(file.name, file.path, file.source, file_bytes=size, problem=problem)
 
 

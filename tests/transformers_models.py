@@ -36,6 +36,16 @@ YARN = {
     "original_max_position_embeddings": 64,
 }  # fmt: skip
 
+GEMMA3 = {**SMALL, "head_dim": 24, "query_pre_attn_scalar": 24, "sliding_window": 20}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
 # Name -> class of the configuration, what differs from SMALL (or GPT2)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
@@ -66,6 +76,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True, **EXPERTS},
     ),
     "smollm3": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1, 0]}),
+    "gemma": ("GemmaConfig", {"head_dim": 24}),
     "gemma2": (
         "Gemma2Config",
         {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20,
@@ -75,6 +86,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "Gemma3TextConfig",
         {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20, "num_hidden_layers": 7},
     ),
+    "gemma3-pictures": ("Gemma3Config", {"text_config": GEMMA3, "vision_config": VISION}),
     "phi3": ("Phi3Config", {"sliding_window": 24}),
     "phi3-longrope": (
         "Phi3Config",
@@ -98,7 +110,8 @@ def make(folder: Path, name: str) -> None:
     import transformers
 
     kind, own = MODELS[name]
-    config = getattr(transformers, kind)(**{**(GPT2 if kind == "GPT2Config" else SMALL), **own})
+    base = {"GPT2Config": GPT2, "Gemma3Config": {}}.get(kind, SMALL)
+    config = getattr(transformers, kind)(**{**base, **own})
     config._attn_implementation = "eager"
     torch.manual_seed(sum(map(ord, name)))
     model = transformers.AutoModelForCausalLM.from_config(config).eval().float()

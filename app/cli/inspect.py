@@ -12,8 +12,6 @@ from fireside.app.cli.options import Sectioned, complete_models, option, read_se
 from fireside.app.cli.output import count, scale, size, table, visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 
 QUANT_NAMES = {"none": "as is", "q8": "q8", "q4": "q4"}
@@ -61,7 +59,7 @@ def inspect(ctx: click.Context, /, file: str, tensors: bool, metadata: bool, as_
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything that --json tells."""
-    from fireside.app.catalogue import memory
+    from fireside.app.catalogue import memory, on_disk
     from fireside.engine.executors import KVS, cache_bytes
 
     c = checkpoint.config
@@ -75,7 +73,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "path": str(checkpoint.path),
         "name": checkpoint.name,
         "format": checkpoint.format,
-        "file_bytes": _on_disk(checkpoint.path),
+        "file_bytes": on_disk(checkpoint.path),
         "architecture": c.architecture,
         "parameters": checkpoint.parameters,
         "tied": checkpoint.tied,
@@ -90,13 +88,6 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
             for t in checkpoint.tensors.values()
         ],
     }
-
-
-def _on_disk(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return path.stat().st_size
 
 
 def _vocabulary(vocabulary: Vocabulary | None) -> dict[str, Any] | None:

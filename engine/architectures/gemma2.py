@@ -35,6 +35,8 @@ def read_gemma(c: HfConfig, architecture: str, **own: Any) -> ModelConfig:
     """What Gemma 2 and 3 share."""
     c.refuse(use_bidirectional_attention=False)
     bias = c.boolean("attention_bias", False)
+    scalar = c.number("query_pre_attn_scalar", 256.0, 1e-3, 1e9)
+    usual = scalar == c.metadata.get("head_dim")  # what a ModelConfig says by 0
     return read_common(
         c,
         architecture,
@@ -43,7 +45,7 @@ def read_gemma(c: HfConfig, architecture: str, **own: Any) -> ModelConfig:
         qkv_bias=bias,
         output_bias=bias,
         embedding_scale=math.sqrt(c.integer("hidden_size", None, 1, 1 << 20)),
-        attention_scale=c.number("query_pre_attn_scalar", 256.0, 1e-3, 1e9) ** -0.5,
+        attention_scale=0.0 if usual else scalar**-0.5,
         attention_softcap=c.number("attn_logit_softcapping", 0.0, 0.0, 1e6),
         logit_softcap=c.number("final_logit_softcapping", 0.0, 0.0, 1e6),
         **own,

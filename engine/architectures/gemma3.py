@@ -11,6 +11,9 @@ from fireside.engine.architectures.gemma2 import HF_NAMES, NORMS, norm, read_gem
 from fireside.engine.architectures.hf import QK_NORMS, HfConfig, HfModel, read_rope, windows
 from fireside.engine.config import ModelConfig
 
+NAMES = {**HF_NAMES, **QK_NORMS}
+TRANSFORMS = dict.fromkeys(NORMS, norm)
+
 
 def read_hf(c: HfConfig) -> ModelConfig:
     """A config.json; those of transformers 5 have a section of rope for each kind of layer."""
@@ -18,6 +21,20 @@ def read_hf(c: HfConfig) -> ModelConfig:
     every = c.integer("sliding_window_pattern", 6, 1, 4096)
     own = windows(c, n_layers, tuple((i + 1) % every != 0 for i in range(n_layers)))
     return read_gemma(c, "gemma3", qk_norm="head", **read_ropes(c), **own)
+
+
+# A section text_config leaves out what is as it was in the first of these models
+USUAL = {
+    "vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+    "max_position_embeddings": 131072, "sliding_window": 4096,
+}  # fmt: skip
+
+
+def read_with_pictures(c: HfConfig) -> ModelConfig:
+    """A config.json of a model that sees pictures too; only its text is run here."""
+    text = c.section("text_config")
+    text.refuse(model_type="gemma3_text")
+    return read_hf(HfConfig(c.path, {**USUAL, **text.metadata}))
 
 
 def read_ropes(c: HfConfig) -> dict[str, Any]:
@@ -42,11 +59,19 @@ register(
         decoder.plan,
         gguf_readers.gemma3,
         hf=(
+            HfModel(("gemma3_text",), read_hf, NAMES, transforms=TRANSFORMS),
             HfModel(
-                ("gemma3_text",),
-                read_hf,
-                {**HF_NAMES, **QK_NORMS},
-                transforms=dict.fromkeys(NORMS, norm),
+                ("gemma3",),
+                read_with_pictures,
+                NAMES,
+                ("language_model.model.", "language_model.", "model.language_model."),
+                TRANSFORMS,
+                dropped=(
+                    "vision_tower.",
+                    "multi_modal_projector.",
+                    "model.vision_tower.",
+                    "model.multi_modal_projector.",
+                ),
             ),
         ),
     )

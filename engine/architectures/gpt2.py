@@ -56,6 +56,7 @@ def read_hf(c: HfConfig) -> ModelConfig:
         context_length=positions,
         head_dim=dim // n_heads,
         norm_eps=c.number("layer_norm_epsilon", 1e-5, 0.0, 1.0),
+        rope_style="half",
         rope_layers=(False,) * n_layers,
         norm="layer",
         norm_bias=True,

@@ -83,16 +83,26 @@ class HfModel:
     """How the folders of some `model_type`s are read.
 
     names: GGUF's name -> the file's, both with "{}" for the layer; "*" in the latter: one tensor an
-    expert, which are stacked. Without `prefix`, which files may leave out. transforms: by GGUF's
-    name. ignored: ends of names of what files hold but nobody needs.
+    expert, which are stacked. Without `prefix` (the first that fits), which files may leave out.
+    transforms: by GGUF's name. ignored: ends of names of what files hold but nobody needs; dropped:
+    their beginnings, of parts for other things than text.
     """
 
     types: tuple[str, ...]
     read: Callable[[HfConfig], ModelConfig]
     names: Mapping[str, str]
-    prefix: str = "model."
+    prefix: str | tuple[str, ...] = "model."
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    dropped: tuple[str, ...] = ()
+
+    def plain(self, name: str) -> str:
+        """A name of the files without its prefix; "" where the tensor is not needed."""
+        if name.startswith(self.dropped) or name.endswith(self.ignored):
+            return ""
+        prefixes = (self.prefix,) if isinstance(self.prefix, str) else self.prefix
+        fitting = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return name.removeprefix(fitting)
 
 
 # Names of Llama's, with which most others begin

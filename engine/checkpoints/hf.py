@@ -69,8 +69,7 @@ def read(path: Path) -> Checkpoint:
     config = model.read(c)
     files = weight_files(folder, path)
     found = read_weights(folder, files)
-    lazy = {name.removeprefix(model.prefix): make for name, make in found.items()}
-    lazy = {name: make for name, make in lazy.items() if not name.endswith(model.ignored)}
+    lazy = {plain: make for name, make in found.items() if (plain := model.plain(name))}
     head = model.names["output.weight"]
     tied = c.boolean("tie_word_embeddings", head not in lazy)
     if tied:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fireside.app.settings import Paths, Settings
 from fireside.engine import CheckpointError
 from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.config import ModelConfig
+from tests.hf_files import llama_folder
 from tests.model_files import llama2c, small_vocabulary, tokenizer_bin
 from tests.models import random_checkpoint
 
@@ -54,6 +56,21 @@ def test_what_is_found(folder: Path, paths: Paths) -> None:
     assert entries["lonely"].parameters == tiny.parameters
     assert entries["damaged"].problem
     assert str(folder) not in entries["damaged"].problem
+
+
+def test_folders_of_hugging_face_are_one_model(folder: Path, paths: Paths) -> None:
+    model = random_checkpoint(replace(CONFIG, rope_style="half"), seed=1)
+    where = llama_folder(folder / "Llama-3.2-tiny", model, files=2)
+    entries = {entry.name: entry for entry in catalogue.find_models(Settings(), paths)}
+    assert list(entries) == ["storyteller", "damaged", "Llama-3.2-tiny", "lonely", "old", "tiny"]
+    found = entries["Llama-3.2-tiny"]
+    assert found.problem == "carries no tokenizer"
+    assert found.format == "Hugging Face (safetensors, 2 files)"
+    assert found.file_bytes > found.memory["none"] > 0
+    assert catalogue.resolve("Llama-3.2-tiny", Settings(), paths) == where
+    (where / "config.json").write_text("{}")
+    entries = {entry.name: entry for entry in catalogue.find_models(Settings(), paths)}
+    assert "model_type" in entries["Llama-3.2-tiny"].problem
 
 
 def test_a_file_in_two_folders_is_listed_once(folder: Path, paths: Paths) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fireside.engine import architectures, executors
-from fireside.engine.checkpoints import open_checkpoint
+from fireside.engine.checkpoints import gguf_writer, open_checkpoint
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from tests import transformers_models
 from tests.transformers_models import MODELS
@@ -68,6 +68,36 @@ def test_as_transformers(models: Path, name: str, executor: str) -> None:
     assert found.shape == wanted.shape
     assert ids[6:] == expected["greedy"].tolist()
     assert np.abs(found - wanted).max() < 1e-3 * max(1.0, float(np.abs(wanted).max()))
+
+
+HELD = [
+    *("llama", "llama-tied-biased", "llama-3.1", "llama-linear", "mistral", "mixtral", "qwen2"),
+    *("qwen3", "qwen3-moe-normalised", "gemma", "phi3", "phi3-longrope", "olmo2", "stablelm"),
+    *("gpt2", "gpt-neox"),
+]
+REFUSED = {
+    "llama-yarn": "rope_magnitude", "qwen2-window": "sliding_window", "gemma2": "attention_scale",
+    "qwen3-moe": "normalise_experts", "smollm3": "rope_layers", "gpt-neox-serial": "activation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_as_transformers_by_way_of_gguf(models: Path, tmp_path: Path, name: str) -> None:
+    gguf_writer.write_checkpoint(tmp_path / "x.gguf", open_checkpoint(models / name))
+    checkpoint = open_checkpoint(tmp_path / "x.gguf")
+    architecture = architectures.get(checkpoint.config.architecture)
+    plan = architecture.plan(checkpoint.config, checkpoint.tied)
+    runner = executors.choose("numpy").build(plan, checkpoint, "none", 1, None, "f32")
+    expected = np.load(models / f"{name}.npz")
+    ids = np.append(expected["prompt"], expected["greedy"]).astype(np.int32)
+    found = runner.step(runner.new_cache(128), ids, 0, "all")
+    assert np.abs(found - expected["logits"]).max() < 1e-3 * np.abs(expected["logits"]).max()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_gguf_cannot_hold(models: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnsupportedError, match=REFUSED[name]):
+        gguf_writer.write_checkpoint(tmp_path / "x.gguf", open_checkpoint(models / name))
 
 
 def test_what_a_folder_is_told_to_be(models: Path) -> None:
