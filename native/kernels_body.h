@@ -32,8 +32,13 @@ static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q
     }
 }
 
-/* One row: prefetching the same place of the next panels reads 2% to 8% faster than the hardware
- * alone; into the second cache only: the same; with the non-temporal hint: 3 to 9 times slower. */
+/* One row: what is prefetched stands so many bytes behind what is read now. Small panels: the same
+ * place of the next ones, so that no stream ever begins cold. Large ones: a little ahead in each
+ * panel's own stream. */
+FS_INLINE int64_t fs_far(const int P, int64_t panel_bytes)
+{
+    return P * panel_bytes < 65536 ? P * panel_bytes : 2048;
+}
 
 /* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
 
@@ -60,6 +65,7 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
     {                                                                                           \
         const type *weights = (const type *)(w->data + panel * w->panel_bytes);                 \
         const int64_t step = w->panel_bytes / (int64_t)sizeof(type);                            \
+        const int64_t far = fs_far(P, w->panel_bytes);                                          \
         const float *a = x->f + row * x->f_stride;                                              \
         v16 acc[MAX_P][MAX_R];                                                                  \
         FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);                                      \
@@ -68,9 +74,8 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
             FS_EACH_PANEL                                                                       \
             {                                                                                   \
                 b[p] = load(weights + p * step + k * FS_LANES);                                 \
-                /* one row: the next panels; more: 16 columns ahead, out of the second cache */ \
-                v_prefetch(weights + (R == 1 ? (p + P) * step + k * FS_LANES                    \
-                                             : p * step + (k + 16) * FS_LANES));                \
+                v_prefetch((const char *)(weights + p * step + k * FS_LANES) +                  \
+                           (R == 1 ? far : 16 * FS_LANES * (int)sizeof(type)));                 \
             }                                                                                   \
             FS_EACH_ROW                                                                         \
             {                                                                                   \
@@ -92,6 +97,7 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 512;
+    const int64_t far = fs_far(P, step);
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t b = 0; b < w->blocks; b++) {
@@ -103,7 +109,8 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
             FS_EACH_PANEL
             {
                 a[p] = q8_load(weights + p * step + b * 512 + g * 64);
-                if (R == 1 || row == 0) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
+                if (R == 1) v_prefetch(weights + p * step + b * 512 + g * 64 + far);
+                else if (row == 0) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
             }
             FS_EACH_ROW
             {
@@ -132,6 +139,7 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 256;
+    const int64_t far = fs_far(P, step);
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t b = 0; b < w->blocks; b++) {
@@ -143,7 +151,8 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
             FS_EACH_PANEL
             {
                 w64 a = w_load(weights + p * step + b * 256 + g * 64);
-                if (R == 1 || row == 0) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
+                if (R == 1) v_prefetch(weights + p * step + b * 256 + g * 64 + far);
+                else if (row == 0) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
                 low[p] = w_low(a);
                 high[p] = w_high(a);
             }

@@ -20,6 +20,8 @@
 
 #include "step.h"
 
+enum { PIECE = 4 };   /* panels that a thread takes at once: what the kernels take with one row */
+enum { LARGE = 16384 }; /* bytes of a panel */
 enum { SPINS = 300 }; /* pauses before a waiting thread gives its core away */
 
 static int64_t nanoseconds(void)
@@ -130,6 +132,12 @@ static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
     fs_round_row(m, matrix->kind, x, op->x.width, into, into_row);
 }
 
+/* the first panel of a piece that nobody has taken yet, counted from 0 after each meeting */
+static int32_t piece(const fs_worker *w)
+{
+    return PIECE * atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+}
+
 static void matmul(const fs_worker *w, const fs_op *op)
 {
     const fs_model *m = w->run->model;
@@ -154,11 +162,19 @@ static void matmul(const fs_worker *w, const fs_op *op)
                  .scratch = m->mine[w->index].scratch};
     fs_out out = {fs_row_of(w, op->out, 0), stride_of(w, op->out), op->add,
                   op->bias < 0 ? NULL : m->vectors[op->bias]};
-    int32_t panel, end, poll = w->rows == 1 ? matrix->panels : 16;
-    fs_share(w, matrix->panels, &panel, &end);
-    for (; panel < end && !fs_aborted(w); panel += poll)
+    /* Panels are shared out beforehand: long streams for the memory, and each core finds its own in
+     * its cache again. Where panels are large, and so a piece of them not all beginning, the last
+     * quarter goes to whoever is ready first, since one core is often slower than the other. */
+    const int large = w->count > 1 && matrix->panel_bytes >= LARGE;
+    int32_t parts = large ? matrix->panels / (4 * PIECE) * PIECE : 0;
+    int32_t panel, end, step = w->rows == 1 ? matrix->panels : 16;
+    fs_share(w, matrix->panels - parts, &panel, &end);
+    for (; panel < end && !fs_aborted(w); panel += step)
         m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel,
-                                         panel + poll < end ? panel + poll : end);
+                                         panel + step < end ? panel + step : end);
+    for (panel = matrix->panels - parts + piece(w); panel < matrix->panels && !fs_aborted(w);
+         panel = matrix->panels - parts + piece(w))
+        m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel, panel + PIECE);
 }
 
 /* x: [head_dim] into numbers `step` apart, those of a kind with scales scale_step apart */
