@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fireside.engine.checkpoints.types import Checkpoint
 
 Source = Literal["embedded", "local"]
+# of a GGUF model in several files: it is opened by the first
+LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
 # What makes a folder one model: a configuration, and weights of any of these names
 CONFIGURATIONS = {"config.json": ("model", "pytorch_model"), "params.json": ("consolidated.00",)}
@@ -119,6 +122,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             if (
                 path.suffix.lower() in MODEL_SUFFIXES
                 and not name.startswith(".")
+                and not LATER_PART.search(name)
                 and path.is_file()
             ):
                 yield path

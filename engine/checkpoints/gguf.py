@@ -14,8 +14,8 @@ from fireside.engine.checkpoints.gguf_header import (
     MAGIC,
     Header,
     TensorInfo,
-    read_header,
 )
+from fireside.engine.checkpoints.gguf_parts import open_parts
 from fireside.engine.checkpoints.gguf_vocabulary import read_vocabulary
 from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
@@ -38,15 +38,22 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Checkpoint:
     """Open a GGUF file of an architecture and of tensor types that this version knows."""
-    source = Source(path)
-    header = read_header(source)
+    parts = open_parts(path)
+    header = parts[0][1]
     fields = Fields(path, header.metadata)
-    if not header.tensors:
+    if not any(part.tensors for _, part in parts):
         raise CheckpointError(
             f"{path}: holds no tensors, only a vocabulary or metadata",
             "give it as the tokenizer, and a file with weights as the model",
         )
-    tensors = read_tensors(source, header)
+    tensors: dict[str, Tensor] = {}
+    for source, part in parts:
+        for key, tensor in read_tensors(source, part).items():
+            if key in tensors:
+                raise CheckpointError(
+                    f"{source.path}: tensor {key} is in another part too", "the file is damaged"
+                )
+            tensors[key] = tensor
     config = read_config(fields, tensors)
     tensors = {name: t for name, t in tensors.items() if name not in ROPE_TENSORS}
     vocabulary = read_vocabulary(path, header.metadata)

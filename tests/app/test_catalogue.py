@@ -39,6 +39,7 @@ def folder(paths: Paths) -> Path:
     (folder / "damaged.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
     (folder / "notes.txt").write_text("none of your business", encoding="utf-8")
     (folder / ".hidden.gguf").write_bytes(b"GGUF")
+    (folder / "large-00002-of-00002.gguf").write_bytes(b"GGUF")  # opened by the first part
     return folder
 
 
