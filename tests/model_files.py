@@ -116,3 +116,88 @@ def gguf_file(
     for entry in entries:
         data += entry.data().tobytes() + bytes(-entry.nbytes % 32)
     return data, len(header)
+
+
+# ggml's types of before GGUF: number, and what versions 1 and 2 of ggjt call otherwise today
+LEGACY_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8}
+LEGACY_BLOCKS = {
+    ("Q4_0", 1): "Q4_0_V1", ("Q4_0", 2): "Q4_0_V2", ("Q4_1", 1): "Q4_1_V1",
+    ("Q4_1", 2): "Q4_1_V2", ("Q5_0", 1): "Q5_0_V1", ("Q5_1", 1): "Q5_1_V1",
+    ("Q8_0", 1): "Q8_0_V2", ("Q8_0", 2): "Q8_0_V2",
+}  # fmt: skip
+LEGACY_NAMES = {
+    "token_embd": "tok_embeddings", "output_norm": "norm", "output": "output",
+    "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv",
+    "attn_output": "attention.wo", "attn_norm": "attention_norm", "ffn_gate": "feed_forward.w1",
+    "ffn_down": "feed_forward.w2", "ffn_up": "feed_forward.w3", "ffn_norm": "ffn_norm",
+}  # fmt: skip
+
+
+def older_block(block: str, data: NDArray[np.uint8], version: int) -> bytes:
+    """Today's blocks of 32 weights as an older version of ggjt had them."""
+    if (block, version) not in LEGACY_BLOCKS:
+        return data.tobytes()
+    scales = 2 if block.endswith("_1") else 1  # f16 numbers at the beginning
+    fifth = 4 if block.startswith("Q5") else 0
+    rows = data.reshape(-1, 2 * scales + fifth + (32 if block == "Q8_0" else 16))
+    head = rows[:, : 2 * scales].copy().view("<f2")
+    high, q = rows[:, 2 * scales : 2 * scales + fifth], rows[:, 2 * scales + fifth :]
+    if version == 1 and block != "Q8_0":
+        numbers = np.concatenate([q & 15, q >> 4], axis=1)
+        q = numbers[:, ::2] | numbers[:, 1::2] << 4
+    scale = head.astype("<f2" if fifth else "<f4").view(np.uint8)
+    return np.concatenate([scale, high, q], axis=1).tobytes()
+
+
+def legacy_block(
+    name: str, raw: NDArray[np.uint8], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The weights [n, 32] of old blocks raw [n, bytes], one after the other; scale: [n, d and m]."""
+    out = np.zeros((len(raw), 32), np.float32)
+    kind, version = name.rsplit("_V", 1)
+    for i, block in enumerate(raw):
+        if kind == "Q8_0":
+            out[i] = block[-32:].view(np.int8) * scale[i, 0]
+            continue
+        nibbles = block[-16:]
+        high = int.from_bytes(block[-20:-16].tobytes(), "little")
+        for j in range(32):
+            at, up = divmod(j, 2) if version == "1" else (j % 16, j // 16)
+            q = int(nibbles[at]) >> 4 * up & 15
+            if kind.startswith("Q5"):
+                q |= (high >> j & 1) << 4
+            if kind.endswith("_1"):
+                out[i, j] = np.float32(q) * scale[i, 0] + scale[i, 1]
+            else:
+                out[i, j] = np.float32(q - (16 if kind == "Q5_0" else 8)) * scale[i, 0]
+    return out
+
+
+def ggml_legacy(checkpoint: Checkpoint, kind: str) -> bytes:
+    """A Llama file of before GGUF: "ggml", "ggmf 1", "ggjt 1" to "ggjt 3"."""
+    c, (magic, _, number) = checkpoint.config, kind.partition(" ")
+    version = int(number or 0)
+    data = magic.encode()[::-1] + (struct.pack("<I", version) if version else b"")
+    data += struct.pack("<7I", c.vocab_size, c.dim, 256, c.n_heads, c.n_layers, c.head_dim, 0)
+    assert checkpoint.vocabulary is not None
+    vocabulary = checkpoint.vocabulary
+    for i, (piece, score) in enumerate(
+        zip(vocabulary.pieces, vocabulary.scores.tolist(), strict=True)
+    ):
+        raw = bytes([i - 3]) if vocabulary.types[i] == BYTE else piece.replace("▁", " ").encode()
+        raw = b"" if vocabulary.types[i] == CONTROL else raw
+        data += struct.pack("<I", len(raw)) + raw + (struct.pack("<f", score) if version else b"")
+    for tensor in checkpoint.tensors.values():
+        stem = tensor.name.removesuffix(".weight")
+        if stem.startswith("blk."):
+            _, layer, stem = stem.split(".", 2)
+            name = f"layers.{layer}.{LEGACY_NAMES[stem]}.weight".encode()
+        else:
+            name = f"{LEGACY_NAMES[stem]}.weight".encode()
+        shape = tensor.shape[::-1]
+        data += struct.pack("<III", len(shape), len(name), LEGACY_TYPES[tensor.block])
+        data += struct.pack(f"<{len(shape)}I", *shape) + name
+        if magic == "ggjt":
+            data += bytes(-len(data) % 32)
+        data += older_block(tensor.block, tensor.data, version)
+    return data

@@ -85,6 +85,7 @@ def nbytes(block_format: BlockFormat, count: int) -> int:
 
 from fireside.engine.blocks import (  # noqa: E402, F401  (fill the registry)
     floats,
+    ggjt,
     k_quants,
     q4_0,
     q5_0,

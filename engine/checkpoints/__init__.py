@@ -39,9 +39,6 @@ _LOOKS_LIKE = (
     (b"version https://git-lfs", "this is a Git LFS pointer: fetch the file itself (git lfs pull)"),
     (b"<!DOCTYPE", "this is a web page: download the file itself"),
     (b"<html", "this is a web page: download the file itself"),
-    (b"lmgg", "a ggml file of before GGUF is not read by this version"),
-    (b"fmgg", "a ggml file of before GGUF is not read by this version"),
-    (b"tjgg", "a ggml file of before GGUF is not read by this version"),
 )
 
 
@@ -136,6 +133,7 @@ def check_tensors(checkpoint: Checkpoint) -> None:
 
 
 from fireside.engine.checkpoints import (  # noqa: E402, F401  (fill the registry)
+    ggml_legacy,
     gguf,
     hf,
     llama2c,

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fireside.engine.checkpoints import gguf_header, gguf_vocabulary, read_file, read_head
+from fireside.engine.checkpoints import (
+    ggml_legacy,
+    gguf_header,
+    gguf_vocabulary,
+    read_file,
+    read_head,
+)
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
@@ -24,8 +30,9 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
     """Read a tokenizer file, by content, or that of a folder.
 
     tokenizer.json (Hugging Face), tokenizer.model (sentencepiece, or Llama 3's), tokenizer.bin
-    (llama2.c) or a GGUF's. `vocab_size` is what the model expects: CheckpointError where the file
-    has another number; a tokenizer.json may have fewer, the rest are unused.
+    (llama2.c), or a GGUF's or an older ggml file's. `vocab_size` is what the model expects:
+    CheckpointError where the file has another number; a tokenizer.json may have fewer, the rest are
+    unused.
     """
     path = Path(path)
     head = read_head(path)
@@ -33,6 +40,8 @@ def read_vocabulary(path: Path, vocab_size: int | None = None) -> Vocabulary:
         return read_tokenizer_folder(path, vocab_size)
     if head.startswith(gguf_header.MAGIC):
         vocabulary = read_gguf(path)
+    elif ggml_legacy.recognises(path, head):
+        vocabulary = ggml_legacy.read_vocabulary(path)
     elif sentencepiece_model.recognises(head):
         vocabulary = sentencepiece_model.read(path, MAX_FILE)
     elif head.lstrip()[:1] == b"{":

@@ -29,6 +29,7 @@ from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError
 from fireside.engine.tokenizers import from_vocabulary, read_vocabulary
 from tests.model_files import (
+    ggml_legacy,
     gguf_file,
     llama2c,
     sentencepiece_model,
@@ -81,6 +82,10 @@ def originals() -> dict[str, tuple[bytes, int, Use]]:
     bare, bare_header = gguf_file(model)
     alone, alone_header = gguf_file(replace(carrying, tensors={}), metadata)
     pieces = sentencepiece_model(VOCABULARY)
+    old = replace(random_checkpoint(WITH_VOCABULARY, 4, tied=False), vocabulary=VOCABULARY)
+    blocks = replace(
+        random_checkpoint(WITH_VOCABULARY, 4, "Q4_0", tied=False), vocabulary=VOCABULARY
+    )
     return {
         "llama2.c v0": (llama2c(model, 0), 28, use_checkpoint),
         "llama2.c v0 untied": (llama2c(untied, 0), 28, use_checkpoint),
@@ -88,6 +93,10 @@ def originals() -> dict[str, tuple[bytes, int, Use]]:
         "llama2.c v2": (llama2c(model, 2, 4), 41, use_checkpoint),
         "GGUF": (whole, header, use_checkpoint),
         "GGUF without a vocabulary": (bare, bare_header, use_checkpoint),
+        "ggml": (ggml_legacy(old, "ggml"), 3000, use_checkpoint),
+        "ggmf": (ggml_legacy(old, "ggmf 1"), 6000, use_checkpoint),
+        "ggjt 1": (ggml_legacy(blocks, "ggjt 1"), 6000, use_checkpoint),
+        "ggjt 3": (ggml_legacy(blocks, "ggjt 3"), 6000, use_checkpoint),
         "GGUF vocabulary": (alone, alone_header, tell),
         "tokenizer.bin": (tokenizer_bin(VOCABULARY), 200, tell),
         "tokenizer.model": (pieces, len(pieces), tell),
@@ -187,7 +196,14 @@ def test_headers_with_any_number_in_any_place(tmp_path: Path, name: str) -> None
             check(path, bytes(changed), use)
 
 
-BEGINNINGS = (b"", b"GGUF\x03\0\0\0", b"24ka\x01\0\0\0", b"24ka\x02\0\0\0", b"\x0a\x0e\x0a\x05")
+BEGINNINGS = (
+    b"",
+    b"GGUF\x03\0\0\0",
+    b"24ka\x01\0\0\0",
+    b"24ka\x02\0\0\0",
+    b"tjgg\x03\0\0\0",
+    b"\x0a\x0e\x0a\x05",
+)
 
 
 @given(beginning=st.sampled_from(BEGINNINGS), rest=st.binary(max_size=400))
