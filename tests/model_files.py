@@ -152,7 +152,7 @@ def older_block(block: str, data: NDArray[np.uint8], version: int) -> bytes:
 def legacy_block(
     name: str, raw: NDArray[np.uint8], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The weights [n, 32] of old blocks raw [n, bytes], one after the other; scale: [n, d and m]."""
+    """The weights [n, 32] of old blocks raw [n, bytes], one by one; scale: [n, d and m]."""
     out = np.zeros((len(raw), 32), np.float32)
     kind, version = name.rsplit("_V", 1)
     for i, block in enumerate(raw):
