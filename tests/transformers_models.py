@@ -147,9 +147,65 @@ def save_torch(folder: Path) -> None:
         torch.save(state, target, _use_new_zipfile_serialization=zipped)
 
 
+META = {
+    "embed_tokens": "tok_embeddings", "norm": "norm", "lm_head": "output",
+    "self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv", "self_attn.o_proj": "attention.wo",
+    "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
+    "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+}  # fmt: skip
+
+
+def save_meta(folder: Path) -> None:
+    """The weights of llama as Meta and llama2.c keep them: other names, rope of neighbours."""
+    import json
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    state: dict[str, torch.Tensor] = {}
+    for file in (folder / "llama").glob("*.safetensors"):
+        for name, values in load_file(file).items():
+            _, _, inner = name.removesuffix(".weight").rpartition("model.")
+            parts = inner.split(".", 2)
+            layer = f"layers.{parts[1]}." if parts[0] == "layers" else ""
+            new = META[parts[2] if layer else inner]
+            if new in ("attention.wq", "attention.wk"):  # the halves of a head, interleaved
+                values = values.reshape(-1, 2, 8, 64).transpose(1, 2).reshape(-1, 64).contiguous()
+            state[f"{layer}{new}.weight"] = values
+    sizes = {"dim": 64, "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-6}
+    (folder / "llama-meta").mkdir()
+    params = {**sizes, "vocab_size": -1, "multiple_of": 8}
+    (folder / "llama-meta" / "params.json").write_text(json.dumps(params))
+    for shard in range(2):
+        own: dict[str, torch.Tensor] = {}
+        for name, values in state.items():
+            columns = name.endswith(("wo.weight", "w2.weight", "tok_embeddings.weight"))
+            half = values.chunk(2, dim=int(columns))[shard] if values.ndim == 2 else values
+            own[name] = half.clone()
+        torch.save(own, folder / "llama-meta" / f"consolidated.0{shard}.pth")
+    arguments = {**sizes, "vocab_size": 96, "max_seq_len": 256, "dropout": 0.0}
+    copies = [torch.nn.Parameter(values.clone()) for values in state.values()]
+    optimiser = torch.optim.AdamW(copies)
+    for copy in copies:
+        copy.grad = torch.ones_like(copy)
+    optimiser.step()  # so that it has a state to save
+    model = {f"_orig_mod.{name}": values for name, values in state.items()}
+    checkpoint = {
+        "model": model, "optimizer": optimiser.state_dict(), "model_args": arguments,
+        "best_val_loss": torch.tensor(1.5), "iter_num": 7, "config": {"device": "cuda"},
+    }  # fmt: skip
+    torch.save(checkpoint, folder / "llama2c.pt")
+    for name in ("llama-meta", "llama2c.pt"):
+        shutil.copy(folder / "llama.npz", folder / f"{name}.npz")
+
+
 if __name__ == "__main__":
     where, wanted = Path(sys.argv[1]), sys.argv[2:]
     for one in MODELS if wanted == ["all"] else wanted:
         make(where, one)
     if wanted == ["all"]:
         save_torch(where)
+        save_meta(where)

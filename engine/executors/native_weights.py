@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fireside.engine.checkpoints.derived import sources
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
@@ -124,7 +125,7 @@ def pack(
             done += tensor.nbytes
             if progress:
                 progress(done, total)
-    for source in {t.source for t in checkpoint.tensors.values() if isinstance(t, FileTensor)}:
+    for source in frozenset().union(*map(sources, checkpoint.tensors.values())):
         source.check()
     return weights
 

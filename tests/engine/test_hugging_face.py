@@ -24,7 +24,7 @@ from tests import transformers_models
 from tests.transformers_models import MODELS
 
 VARIABLE = "FIRESIDE_TRANSFORMERS_PYTHON"
-NAMES = (*MODELS, "llama-torch", "gpt2-torch")
+NAMES = (*MODELS, "llama-torch", "gpt2-torch", "llama-meta", "llama2c.pt")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fireside.engine import architectures, executors
 from fireside.engine.architectures.common import llama3_factors
 from fireside.engine.checkpoints import open_checkpoint
 from fireside.engine.checkpoints.pickles import PickleError, load
@@ -114,6 +115,21 @@ def test_folders_of_meta(tmp_path: Path, count: int) -> None:
     write_meta(tmp_path, untied, count)
     for path in (tmp_path, tmp_path / "params.json", tmp_path / "consolidated.00.pth"):
         assert "Meta" in check_same(path, untied).format
+
+
+@pytest.mark.skipif(
+    bool(executors._REGISTRY["native"].why_not()), reason="the C kernels are not available"
+)
+def test_a_shard_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    write_meta(tmp_path, random_checkpoint(MODEL.config, 6, "BF16"), 2)
+    checkpoint = open_checkpoint(tmp_path)
+    plan = architectures.get("llama").plan(checkpoint.config, checkpoint.tied)
+    build = executors.choose("native").build
+    assert build(plan, checkpoint, "none", 1, None, "f32").nbytes
+    with (tmp_path / "consolidated.01.pth").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match="changed"):
+        build(plan, checkpoint, "none", 1, None, "f32")
 
 
 def test_meta_of_llama_3(tmp_path: Path) -> None:
