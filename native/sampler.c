@@ -120,6 +120,40 @@ static int by_id(const void *a, const void *b)
 
 static void sort(pool *c) { qsort(c->items, (size_t)c->count, sizeof *c->items, compare); }
 
+/* The place of a candidate among all floats, the likeliest first: its logit is one. */
+static uint32_t rank_of(const candidate *c)
+{
+    float logit = (float)c->logit + 0.0f; /* no -0: it is as likely as 0 */
+    uint32_t bits;
+    memcpy(&bits, &logit, sizeof bits);
+    return bits >> 31 ? bits : ~bits & 0x7fffffff;
+}
+
+/* As sort(), of candidates whose ties are in the order of ids already: three passes by 11 bits.
+ * They come to lie in `room` [count], which changes places with c->items. */
+static void sort_many(pool *c, candidate *room)
+{
+    enum { BITS = 11, KEYS = 1 << BITS };
+    if (c->count < KEYS / 8) {
+        sort(c);
+        return;
+    }
+    for (int32_t shift = 0; shift < 32; shift += BITS) {
+        int32_t end[KEYS] = {0}, before = 0;
+        candidate *to = room;
+        for (int32_t i = 0; i < c->count; i++) end[rank_of(c->items + i) >> shift & (KEYS - 1)]++;
+        for (int32_t k = 0; k < KEYS; k++) {
+            int32_t count = end[k];
+            end[k] = before;
+            before += count;
+        }
+        for (int32_t i = 0; i < c->count; i++)
+            to[end[rank_of(c->items + i) >> shift & (KEYS - 1)]++] = c->items[i];
+        room = c->items;
+        c->items = to;
+    }
+}
+
 /* Every token whose logit reaches `least`, in the order of ids; peaks as find_peaks gives them. */
 static void collect(const float *x, int32_t n, const float *peaks, float least, pool *c)
 {
@@ -252,9 +286,9 @@ static void typical(pool *c, double typical_p, double *weight)
     free(by_distance);
 }
 
-static void top_p(pool *c, double share, double *weight)
+static void top_p(pool *c, double share, double *weight, candidate *sorting)
 {
-    sort(c);
+    sort_many(c, sorting);
     double total = weigh(c, weight) + c->beside, reached = 0.0;
     for (int32_t i = 0; i < c->count; i++) {
         reached += weight[i] / total;
@@ -329,12 +363,13 @@ typedef struct scratch {
     float *x;         /* [vocab] penalised logits */
     float *peaks;     /* [vocab / PEAK + 1] */
     candidate *items; /* [vocab] */
+    candidate *sorting; /* [vocab] */
     double *weight;   /* [vocab] */
 } scratch;
 
 int64_t fs_sample_scratch(int32_t vocab)
 {
-    return (int64_t)vocab * (sizeof(candidate) + sizeof(double) + sizeof(float)) +
+    return (int64_t)vocab * (2 * sizeof(candidate) + sizeof(double) + sizeof(float)) +
            (vocab / PEAK + 1) * (int64_t)sizeof(float) + 64;
 }
 
@@ -342,7 +377,8 @@ static scratch lay_out(void *memory, int32_t vocab)
 {
     scratch s;
     s.items = memory;
-    s.weight = (double *)(s.items + vocab);
+    s.sorting = s.items + vocab;
+    s.weight = (double *)(s.sorting + vocab);
     s.x = (float *)(s.weight + vocab);
     s.peaks = s.x + vocab;
     return s;
@@ -365,7 +401,7 @@ static int32_t choose(const float *x, int32_t vocab, float largest, double total
     else
         collect(x, vocab, room->peaks, -INFINITY, &c);
     if (s->typical_p < 1.0) typical(&c, s->typical_p, room->weight);
-    if (s->top_p < 1.0) top_p(&c, s->top_p, room->weight);
+    if (s->top_p < 1.0) top_p(&c, s->top_p, room->weight, room->sorting);
     if (s->min_p > 0.0) min_p(&c, s->min_p);
     return draw(&c, s->temperature, uniform, room->weight);
 }
