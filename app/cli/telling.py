@@ -87,27 +87,52 @@ def load_from(path: Path, settings: Settings, progress: Progress) -> Model:
     return model
 
 
-def tell(settings: Settings, prompt: str, output: Output, turn: Turn | None = None) -> int:
-    """Write the story, or the answer where the prompt is a turn; the exit code."""
+@dataclass(frozen=True)
+class Start:
+    """All that a generation needs, ready."""
+
+    model: Model
+    session: Session
+    seed: int
+    asked: str | list[int]
+    stop: tuple[str, ...]
+    load_s: float
+
+
+def begin(
+    settings: Settings, prompt: str, turn: Turn | None, progress: Progress, guessing: bool = True
+) -> Start:
+    """Load the model, choose a seed where none is set, put the prompt as the model wants it."""
     if turn is not None and turn.template not in ("", chat.OWN):
         chat.get(turn.template)  # a wrong name is told before anything is loaded
-    out, progress = TextOut(), Progress()
     seed = settings.sampling.seed
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     model, load_s = load_model(settings, progress)
-    session = new_session(model, settings, progress)
+    if guessing:
+        session = new_session(model, settings, progress)
+    else:
+        session = model.session(settings.context, "off")
     asked: str | list[int] = prompt
     stop = settings.stop
     if turn is not None:
         asked, stops = as_turn(model, prompt, turn)
         stop = (*stops, *stop)
-    story = Story(model, prompt if output.echo and turn is None else "", seed, load_s)
+    return Start(model, session, seed, asked, stop, load_s)
+
+
+def tell(settings: Settings, prompt: str, output: Output, turn: Turn | None = None) -> int:
+    """Write the story, or the answer where the prompt is a turn; the exit code."""
+    out, progress = TextOut(), Progress()
+    start = begin(settings, prompt, turn, progress)
+    session = start.session
+    shown = prompt if output.echo and turn is None else ""
+    story = Story(start.model, shown, start.seed, start.load_s)
     presenter = PRESENTERS[output.form](out, story)
     events = session.generate(
-        asked,
-        replace(settings.sampling, seed=seed),
+        start.asked,
+        replace(settings.sampling, seed=start.seed),
         max_tokens=settings.max_tokens,
-        stop=stop,
+        stop=start.stop,
         alternatives=output.alternatives,
         overflow=settings.overflow,
     )

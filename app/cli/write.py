@@ -56,6 +56,15 @@ CHAT = "Conversation"
     section=IO,
     help="With --jsonl: the N likeliest tokens beside each chosen one.",
 )
+@option(
+    "--count",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    section=IO,
+    help="N stories (up to 64) with the seed, the seed + 1, ..., computed together. A line with a"
+    " form feed between them; with --json a list.  [default: 1]",
+)
 @option("--stats", is_flag=True, section=IO, help="Speed and counts at the end, on stderr.")
 @option(
     "--chat",
@@ -81,6 +90,7 @@ def write(
     as_json: bool,
     as_jsonl: bool,
     alternatives: int,
+    count: int,
     stats: bool,
     as_chat: bool,
     system: str | None,
@@ -102,12 +112,15 @@ def write(
       echo "Long ago" | fireside write > story.txt
       fireside write --prompt-file draft.txt --no-echo >> draft.txt
       fireside write --chat "Tell me of a fox."              an answer instead
+      fireside write --count 5 --seed 1 "One day"            five of them
       fireside write --json -n 50 "One day" | jq .timings.decode_tok_s
     """
     if as_json and as_jsonl:
         raise click.UsageError("choose --json or --jsonl, not both", ctx)
     if not as_chat and (system is not None or template is not None):
         raise click.UsageError("--system and --template need --chat", ctx)
+    if as_jsonl and count > 1:
+        raise click.UsageError("--count goes with --json, not with --jsonl", ctx)
     settings = read_settings(ctx, flags)
     text = gather(prompt_file, prompt)
     prepare(settings)
@@ -115,7 +128,12 @@ def write(
 
     form: Form = "json" if as_json else "jsonl" if as_jsonl else "text"
     turn = Turn(system or "", template or "") if as_chat else None
-    return tell(settings, text, Output(form, not no_echo, stats, alternatives), turn)
+    output = Output(form, not no_echo, stats, alternatives)
+    if count > 1:
+        from fireside.app.cli.telling_many import tell_many
+
+        return tell_many(settings, text, output, count, turn)
+    return tell(settings, text, output, turn)
 
 
 @dataclass(frozen=True)

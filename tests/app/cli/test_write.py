@@ -325,3 +325,34 @@ def test_the_embedded_storyteller_writes_words(cli: Cli) -> None:
     assert text.startswith("Once upon a time")
     assert len(text.split()) > 20
     assert "�" not in text
+
+
+# -- several stories ----------------------------------------------------------------------------
+
+
+def test_count_tells_what_each_seed_tells_alone(cli: Cli) -> None:
+    alone = [told(cli, "-n", "30", "--seed", str(seed), "Once upon") for seed in (7, 8, 9)]
+    assert len(set(alone)) == 3
+    together = told(cli, "-n", "30", "--seed", "7", "--count", "3", "Once upon")
+    assert together.split("\n\f\n") == alone
+    told_json = told(cli, "--json", "-n", "30", "--seed", "7", "--count", "3", "Once upon")
+    objects = json.loads(told_json)
+    assert [o["text"] for o in objects] == alone
+    assert [o["seed"] for o in objects] == [7, 8, 9]
+    assert all(len(o["ids"]) <= 30 and o["finish_reason"] for o in objects)
+
+
+def test_count_says_its_speed_and_what_does_not_go_with_it(cli: Cli) -> None:
+    done = cli("write", "--stats", "--no-echo", *SHORT, "--count", "2", "Once")
+    assert done.returncode == 0
+    assert re.match(rb"2 stories: \d+ tokens, .* tok/s together\n$", done.stderr)
+    for wrong in (("--count", "0"), ("--count", "65"), ("--count", "2", "--jsonl")):
+        done = cli("write", *SHORT, *wrong, "Once")
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"--count" in done.stderr
+
+
+def test_the_last_seed_is_followed_by_the_first(cli: Cli) -> None:
+    last = 2**64 - 1
+    both = told(cli, "-n", "9", "--seed", str(last), "--count", "2", "Once").split("\n\f\n")
+    assert both == [told(cli, "-n", "9", "--seed", str(s), "Once") for s in (last, 0)]
