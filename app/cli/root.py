@@ -19,6 +19,7 @@ COMMANDS = {  # name -> what it does; the module and the function in it bear the
     "inspect": "Tell what a model file holds.",
     "bench": "Measure tokens a second.",
     "perplexity": "Measure how well a model foretells a text.",
+    "convert": "Write a model as GGUF or for llama2.c, quantised if you like.",
     "paths": "Show where Fireside keeps things.",
     "completion": "Print a completion script for your shell.",
 }

@@ -1,14 +1,14 @@
 """Writes GGUF version 3: models of every architecture, SPM and BPE vocabularies. (docs/gguf.md)
 
-The tensors are streamed one at a time, quantised on the way where that is asked for, so the memory
-needed is that of the largest. The file appears under its name only when it is complete.
+The tensors are streamed in pieces (pieces.py), quantised on the way where that is asked for. The
+file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,13 +22,26 @@ from fireside.engine.checkpoints.atomic import replacing
 from fireside.engine.checkpoints.gguf import read_config
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_vocabulary import describe_vocabulary
+from fireside.engine.checkpoints.pieces import Task, in_order, tasks
 from fireside.engine.checkpoints.types import Checkpoint, Tensor, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import UnsupportedError
 
 VERSION = 3
 ALIGNMENT = g.DEFAULT_ALIGNMENT
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # llama.cpp's "mostly ..."
+FILE_TYPES = {
+    "F32": 0,
+    "F16": 1,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q8_0": 7,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q4_K": 14,
+    "Q5_K": 16,
+    "Q6_K": 18,
+    "BF16": 32,
+}  # fmt: skip  (llama.cpp's "mostly ...")
 
 Metadata = Mapping[str, object]
 Rows = NDArray[np.intp]
@@ -50,13 +63,11 @@ class Entry:
 
     def data(self) -> blocks.Bytes:
         """Those bytes."""
-        data = self.tensor.data
-        if self.order is not None:
-            data = data.reshape(len(self.order), -1)[self.order].reshape(-1)
-        if self.tensor.block == self.block.name:
-            return data
-        values = blocks.get(self.tensor.block).dequantise(data, self.tensor.count)
-        return self.block.quantise(values)
+        return np.concatenate([task() for task in self.tasks()])
+
+    def tasks(self) -> Iterator[Task]:
+        """What makes them, a piece at a time."""
+        return tasks(self.tensor, self.block, self.order)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, block: str | None = None) -> None:
@@ -71,15 +82,19 @@ def write(
     tensors: Mapping[str, Tensor],
     vocabulary: Vocabulary | None,
     name: str = "",
-    block: str | None = None,
+    block: str | Mapping[str, str] | None = None,
     metadata: Metadata | None = None,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write a model as GGUF, or a vocabulary alone where `tensors` is empty.
 
-    block: "F32", "F16", "Q8_0" or "Q4_0" for the matrices; None leaves every tensor as it is.
-    Matrices whose rows are not whole blocks become F16; norms stay as they are. metadata: further
-    entries (str, bool, int, float, lists of str, arrays of numbers), which win over those made
-    here. UnsupportedError for what GGUF cannot hold, CheckpointError where writing fails.
+    block: the format of the matrices; None leaves every tensor as it is. Matrices whose rows are
+    not whole blocks become F16; norms stay as they are. A mapping names the format of each tensor.
+    metadata: further entries (str, bool, int, float, lists of str, arrays of numbers), which win
+    over those made here. progress(bytes done, bytes in all) may raise to give up. UnsupportedError
+    for what GGUF cannot hold, FiresideError where the disk is too small, CheckpointError where
+    writing fails.
     """
     entries = lay_out({**tensors, **(rope_tensors(config) if tensors else {})}, block, config)
     config = as_written(config)
@@ -92,12 +107,18 @@ def write(
         check_kept(config, everything, {entry.tensor.name: entry.tensor for entry in entries})
     # made before the file is: what cannot be written leaves nothing behind
     header = b"".join(encode_header(everything, entries))
-    with replacing(path) as file:
+    total = len(header) + ALIGNMENT + sum(e.nbytes + ALIGNMENT for e in entries)
+    done = 0
+    with replacing(path, total) as file:
         file.write(header)
         pad(file)
-        for entry in entries:
-            file.write(entry.data().data)
-            pad(file)
+        begin, ends = file.tell(), {entry.offset + entry.nbytes for entry in entries}
+        for data in in_order((task for entry in entries for task in entry.tasks()), threads):
+            file.write(data.data)
+            done += len(data)
+            progress(done, total)
+            if file.tell() - begin in ends:
+                pad(file)
 
 
 def pad(file: BinaryIO) -> None:
@@ -106,14 +127,18 @@ def pad(file: BinaryIO) -> None:
 
 
 def lay_out(
-    tensors: Mapping[str, Tensor], block: str | None, config: ModelConfig | None = None
+    tensors: Mapping[str, Tensor],
+    block: str | Mapping[str, str] | None,
+    config: ModelConfig | None = None,
 ) -> list[Entry]:
     """Where each tensor goes, in which block format, and for `config` in which order of rows."""
     entries: list[Entry] = []
     offset = 0
     for tensor in tensors.values():
         name = tensor.block
-        if block is not None and len(tensor.shape) > 1:
+        if isinstance(block, Mapping):
+            name = block.get(tensor.name, name)
+        elif block is not None and len(tensor.shape) > 1:
             whole = tensor.shape[-1] % blocks.get(block).block_size == 0
             name = block if whole else "F16"
         block_format = blocks.get(name)

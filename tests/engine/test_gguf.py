@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from fireside.engine.checkpoints import gguf_header, gguf_writer, open_checkpoint
+from fireside.engine.checkpoints.pieces import Task
 from fireside.engine.checkpoints.types import CONTROL, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import read_vocabulary
@@ -185,17 +187,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     path.write_bytes(b"old")
     calls = 0
 
-    def full(self: gguf_writer.Entry) -> np.ndarray:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise OSError(28, "No space left on device")
-        return np.zeros(self.nbytes, np.uint8)
+    def full(self: gguf_writer.Entry) -> Iterator[Task]:
+        def task() -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise OSError(28, "No space left on device")
+            return np.zeros(self.nbytes, np.uint8)
 
-    monkeypatch.setattr(gguf_writer.Entry, "data", full)
+        yield task
+
+    monkeypatch.setattr(gguf_writer.Entry, "tasks", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         gguf_writer.write_checkpoint(path, model())
-    assert calls == 3
+    assert calls >= 3  # a few are made ahead
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -203,10 +208,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 def test_an_interrupted_write_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: gguf_writer.Entry) -> np.ndarray:
+    def interrupted(self: gguf_writer.Entry) -> Iterator[Task]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gguf_writer.Entry, "data", interrupted)
+    monkeypatch.setattr(gguf_writer.Entry, "tasks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gguf_writer.write_checkpoint(tmp_path / "model.gguf", model())
     assert list(tmp_path.iterdir()) == []
