@@ -117,6 +117,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             below.clear()
             yield Path(root)
             continue
+        for name in below:  # os.walk does not go where links lead
+            linked = Path(root, name)
+            if linked.is_symlink() and is_model_folder(_names(linked)):
+                yield linked
         for name in sorted(files):
             path = Path(root, name)
             if (
@@ -126,6 +130,14 @@ def _walk(folder: Path) -> Iterator[Path]:
                 and path.is_file()
             ):
                 yield path
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of what is in a folder; none where it cannot be read."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def is_model_folder(files: Iterable[str]) -> bool:

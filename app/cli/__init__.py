@@ -6,7 +6,8 @@ root.py        the `fireside` command and the table of its subcommands
 start.py       what makes it start sooner
 options.py     flags made from the schema in app/settings.py
 output.py      stdout (the text), stderr (progress, notes)
-write.py, chat.py, models.py, inspect.py, bench.py, paths.py, completion.py: one command each
+write.py, chat.py, models.py, inspect.py, bench.py, perplexity.py, convert.py, pull.py, import_.py,
+paths.py, completion.py: one command each
 """
 
 # Nothing is imported here: until `main` runs, ctrl-c would be told with a traceback.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ from fireside.app.cli.failures import USAGE, CliError
 from fireside.app.cli.interrupts import WATCH
 from fireside.app.cli.options import Sectioned, option, read_settings, settings_options
 
-COMMANDS = {  # name -> what it does; the module and the function in it bear the name
+COMMANDS = {  # name -> what it does; module and function bear the name (import_ for import)
     "write": "Write a story to standard output.",
     "chat": "Talk with a model, line by line.",
     "models": "List the models there are.",
@@ -20,6 +21,8 @@ COMMANDS = {  # name -> what it does; the module and the function in it bear the
     "bench": "Measure tokens a second.",
     "perplexity": "Measure how well a model foretells a text.",
     "convert": "Write a model as GGUF or for llama2.c, quantised if you like.",
+    "pull": "Get a model from the Hugging Face hub.",
+    "import": "Put a model on the disk into your models folder.",
     "paths": "Show where Fireside keeps things.",
     "completion": "Print a completion script for your shell.",
 }
@@ -38,8 +41,9 @@ class Root(Sectioned, click.Group):
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"fireside.app.cli.{cmd_name}")
-        command = getattr(module, cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"fireside.app.cli.{name}")
+        command = getattr(module, name)
         assert isinstance(command, click.Command)
         return command
 
