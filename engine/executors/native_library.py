@@ -23,7 +23,11 @@ ISA_VARIABLE = "FIRESIDE_ISA"
 def load() -> tuple[Any, Any, str]:
     """(ffi, lib, "") of the extension, or (None, None, why it cannot be used)."""
     # A team that spins between steps takes its cores from everybody: up to 7 ms at the next step.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        # libgomp: after a step the threads wait some 0.3 ms for the next one before they sleep; to
+        # wake them costs more than a small model's step can bear
+        os.environ.setdefault("GOMP_SPINCOUNT", "8000")
     try:
         module = importlib.import_module("fireside.engine._native")
     except ModuleNotFoundError:

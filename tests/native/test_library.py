@@ -49,13 +49,18 @@ def test_without_the_extension_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) 
         executors.choose("native")
 
 
-def test_waiting_is_passive_unless_the_user_says_otherwise() -> None:
+def test_waiting_is_short_unless_the_user_says_otherwise() -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     code = (
         "import os; from fireside.engine.executors.native_library import load; load();"
-        "print(os.environ['OMP_WAIT_POLICY'])"
+        f"print(*[os.environ.get(name) for name in {names}])"
     )
-    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
-        env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+    for given, expected in (
+        ({}, "passive 8000"),
+        ({"GOMP_SPINCOUNT": "5"}, "passive 5"),
+        ({"OMP_WAIT_POLICY": "active"}, "active None"),
+    ):
+        env = {k: v for k, v in os.environ.items() if k not in names} | given
         out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
         assert out.stdout.decode().strip() == expected
 
