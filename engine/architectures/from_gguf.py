@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fireside.engine.architectures.common import yarn_factors
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_header import show
 from fireside.engine.checkpoints.types import Tensor
@@ -37,6 +38,8 @@ PLAIN: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("leading_dense_block_count", (0,)),
     ("interleave_moe_layer_step", (0, 1)),
     ("nextn_predict_layers", (0,)),
+    ("rope.scaling.yarn_ext_factor", (1.0,)),
+    ("rope.scaling.yarn_log_multiplier", (0.0,)),
 )
 
 
@@ -155,29 +158,40 @@ def rope(v: View, head_dim: int, style: RopeStyle) -> dict[str, Any]:
             f"{v.fields.path}: {v.prefix}rope.dimension_count is {rope_dim},"
             " expected an even number"
         )
-    factors = np.ones(rope_dim // 2) * linear_scaling(v)
+    theta = v.number("rope.freq_base", 10000.0, 1.0, 1e12)
+    factors, magnitude = scaling(v, rope_dim, theta)
     if v.has("rope_freqs.weight"):
         factors = factors * rope_factors(v, "rope_freqs.weight", rope_dim)
     return {
-        "rope_theta": v.number("rope.freq_base", 10000.0, 1.0, 1e12),
+        "rope_theta": theta,
         "rope_dim": 0 if rope_dim == head_dim else rope_dim,
         "rope_style": style,
         "rope_factors": () if (factors == 1).all() else tuple(factors.tolist()),
+        "rope_magnitude": magnitude,
     }
 
 
-def linear_scaling(v: View) -> float:
-    """By how much the frequencies are divided."""
+def scaling(v: View, rope_dim: int, theta: float) -> tuple[np.ndarray[Any, Any], float]:
+    """By how much the frequencies are divided, [rope_dim / 2], and the factor of cos and sin."""
+    same = np.ones(rope_dim // 2)
     kind = v.fields.metadata.get(v.prefix + "rope.scaling.type", "none")
     factor = v.number("rope.scaling.factor", 0.0, 0.0, 1e6)
     factor = factor or v.number("rope.scale_linear", 0.0, 0.0, 1e6) or 1.0
     if kind == "linear" or (kind == "none" and factor == 1):
-        return factor
+        return same * factor, 1.0
     if kind == "longrope" and v.has("rope_factors_short.weight"):
-        return 1.0  # phi3.py reads the factors
+        return same, 1.0  # gguf_readers.phi3 reads the factors
+    if kind == "yarn":
+        fast = v.number("rope.scaling.yarn_beta_fast", 32.0, 1e-3, 1e6)
+        slow = v.number("rope.scaling.yarn_beta_slow", 1.0, 1e-3, 1e6)
+        context = v.integer("context_length", None, 1, 1 << 24)
+        original = v.integer("rope.scaling.original_context_length", context, 1, 1 << 24)
+        magnitude = v.number("rope.scaling.attn_factor", 1.0, 1e-3, 1e3)
+        factors = yarn_factors(max(theta, 1.001), rope_dim, factor, fast, slow, original)
+        return same * factors, magnitude * (1 + 0.1 * math.log(max(factor, 1.0)))
     if kind == "none":
         v.refuse("rope.scaling.factor", "1 only, where rope.scaling.type is not 'linear'")
-    v.refuse("rope.scaling.type", "'none' and 'linear' only")
+    v.refuse("rope.scaling.type", "'none', 'linear' and 'yarn' only")
     raise AssertionError
 
 

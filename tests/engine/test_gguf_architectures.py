@@ -79,9 +79,28 @@ def logits(checkpoint: Checkpoint, tokens: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_llama_cpp_says_the_same(tmp_path: Path, name: str) -> None:
-    python = peer()
-    path, scores = tmp_path / "model.gguf", tmp_path / "scores.npy"
+    path = tmp_path / "model.gguf"
     gguf_writer.write_checkpoint(path, model(name, tied=name.startswith("gemma")))
+    compare(path)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_yarn_is_llama_cpps(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.gguf"
+    scaling = {"type": "yarn", "factor": 4.0, "original_context_length": 32}
+    changes: dict[str, object] = {
+        f"{name}.rope.scaling.{key}": value for key, value in scaling.items()
+    }
+    path.write_bytes(gguf_file(model(name), changes)[0])
+    config = open_checkpoint(path).config
+    assert len(set(config.rope_factors)) > 2
+    assert config.rope_magnitude > 1.1
+    compare(path)
+
+
+def compare(path: Path) -> None:
+    """llama.cpp's logits and greedy tokens beside ours."""
+    python, scores = peer(), path.with_name("scores.npy")
     command = [python, "-c", PEER, str(path), json.dumps(PROMPT), str(NEW), str(scores)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -117,7 +136,8 @@ def random_quantised(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
 
 
 REFUSED: list[tuple[str, dict[str, object], str]] = [
-    ("llama", {"llama.rope.scaling.type": "yarn"}, "rope.scaling.type is 'yarn'"),
+    ("llama", {"llama.rope.scaling.type": "longrope"}, "rope.scaling.type is 'longrope'"),
+    ("llama", {"llama.rope.scaling.yarn_ext_factor": 0.5}, "yarn_ext_factor is 0.5"),
     ("llama", {"llama.rope.scaling.factor": 2.0}, "scaling.factor is 2.0"),
     ("llama", {"llama.attention.causal": False}, "causal is False"),
     ("llama", {"llama.attention.max_alibi_bias": 8.0}, "max_alibi_bias is 8.0"),

@@ -205,7 +205,7 @@ METADATA_FAULTS: list[tuple[str, object, str]] = [
     ("llama.attention.layer_norm_rms_epsilon", None, "epsilon is missing"),
     ("llama.attention.layer_norm_rms_epsilon", float("inf"), "epsilon is inf"),
     ("llama.context_length", 0, "context_length is 0"),
-    ("llama.rope.scaling.type", "yarn", "rope.scaling.type is 'yarn'"),
+    ("llama.rope.scaling.type", "longrope", "rope.scaling.type is 'longrope'"),
     ("llama.rope.scaling.type", ["none"], "rope.scaling.type is an array of 1"),
     ("llama.expert_count", 8, "expert_used_count is missing"),
     ("llama.attention.sliding_window", -1, "sliding_window is -1"),
