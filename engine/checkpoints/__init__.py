@@ -95,7 +95,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     UnsupportedError where it is sound but holds what this version cannot run.
     """
     path = Path(path)
-    checkpoint = recognise(path).read(path)
+    try:
+        checkpoint = recognise(path).read(path)
+    except OSError as error:  # a folder that may not be looked into
+        raise CheckpointError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            "check the path and its permissions",
+        ) from None
     check_tensors(checkpoint)
     return checkpoint
 

@@ -164,6 +164,21 @@ def test_the_waves_of_llama_3() -> None:
             assert 1 / factor == pytest.approx((1 - smooth) / 8 + smooth)
 
 
+def test_a_folder_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_meta(tmp_path, MODEL, 1)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for method in ("is_file", "iterdir"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, method, refuse)
+            with pytest.raises(CheckpointError, match="cannot be read: Permission denied"):
+                open_checkpoint(tmp_path)
+
+
 def test_what_is_wrong_with_a_folder_of_meta(tmp_path: Path) -> None:
     model = random_checkpoint(MODEL.config, 6, "BF16", tied=False)
     write_meta(tmp_path, model, 2)
