@@ -18,13 +18,16 @@ void *fs_memory_new(int64_t nbytes, int32_t huge_pages); /* NULL where there is 
 void fs_memory_free(void *memory, int64_t nbytes);
 
 /* ---- packed weights ---- */
-enum { FS_PACK_F32, FS_PACK_F16, FS_PACK_Q8, FS_PACK_Q4 };            /* packed kinds */
-enum { FS_FROM_F32, FS_FROM_F16, FS_FROM_Q8_0, FS_FROM_Q4_0 };        /* kinds in a file */
+enum { FS_PACK_F32, FS_PACK_F16, FS_PACK_BF16, FS_PACK_Q8, FS_PACK_Q4, FS_PACK_Q4_1, FS_PACK_Q5_0,
+       FS_PACK_Q5_1, FS_PACK_Q4_K, FS_PACK_Q5_K, FS_PACK_Q6_K }; /* packed kinds */
+enum { FS_FROM_F32, FS_FROM_F16, FS_FROM_BF16, FS_FROM_Q8_0, FS_FROM_Q4_0, FS_FROM_Q4_1, FS_FROM_Q5_0,
+       FS_FROM_Q5_1, FS_FROM_Q4_K, FS_FROM_Q5_K, FS_FROM_Q6_K }; /* kinds in a file, the same order */
 int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols);
 enum { FS_PACK_BAD = -1, FS_PACK_SHORT = -2 };
 /* Rows [first, first + count) of a packed matrix of `rows` x `cols` from `source`, count whole rows
- * of a file; where that is NULL they are read from the open `file` at `offset`. Q8_0 and Q4_0 are
- * copied without loss into Q8 and Q4, everything else goes through float. 0; FS_PACK_BAD where the
+ * of a file; where that is NULL they are read from the open `file` at `offset`. A kind of a file is
+ * copied without loss into the packed one of its name; F32, Q8 and Q4 are made of everything, through
+ * float. 0; FS_PACK_BAD where the
  * kinds or sizes do not go together; FS_PACK_SHORT where the file ends before; else an errno. */
 int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
                 int64_t cols, int64_t first, int64_t count, int32_t from, const void *source,

@@ -15,18 +15,34 @@
 #define FS_PAGE 64  /* positions in a page of the cache */
 #define FS_QUERIES 48 /* queries that one call of attend() takes at most */
 
-enum fs_kind { FS_F32, FS_F16, FS_Q8, FS_Q4, FS_KINDS };
+#define FS_SUPER 8  /* blocks that share a scale of scales (Q4_K, Q5_K, Q6_K) */
+
+/* they are the FS_PACK_... of fireside.h; from FS_Q8 on activations are rounded to int8 */
+enum fs_kind {
+    FS_F32, FS_F16, FS_BF16, FS_Q8, FS_Q4, FS_Q4_1, FS_Q5_0, FS_Q5_1, FS_Q4_K, FS_Q5_K, FS_Q6_K,
+    FS_KINDS
+};
 
 /* A packed matrix [rows, cols]; `panels` = ceil(rows/16), `blocks` = ceil(cols/32).
  *
  * One panel, by kind (all of it 64-byte aligned):
  *   F32  float   [cols][16]
- *   F16  half    [cols][16]
+ *   F16  half    [cols][16]; BF16: the upper halves of floats
  *   Q8   uint8   [blocks][8 groups][16 rows][4 columns], a weight stored as w + 128; then
  *        half    [blocks][16] scales
  *   Q4   uint8   [blocks][4 groups][16 rows][4 columns], a weight stored as w + 8: columns
  *        4g..4g+3 in the low nibbles of group g, 16+4g..16+4g+3 in the high ones; then
  *        half    [blocks][16] scales
+ *   The others: as Q4, a weight stored as its number of 4, 5 or 6 bits, none of them negative; 64
+ *        or 128 bytes behind each block's nibbles hold the fifth and sixth bits, [16 rows][4 columns]
+ *        as well: bit g of byte c is the fifth of column 4g + c; of 6 bits the two upper ones of
+ *        columns 4g + c and 16 + 4g + c are bits 2g and 2g + 1 of the first and second 64 bytes. Then
+ *        Q5_0        half [blocks][16] scales d; weight = d * (u - 16)
+ *        Q4_1, Q5_1  half [blocks][2][16] d and minima m; weight = d * u + m
+ *        Q4_K, Q5_K  for 8 blocks: half [2][16] d and dmin, uint8 [8][16] scales s, uint8 [8][16]
+ *                    minima n; weight = d * s * u - dmin * n
+ *        Q6_K        for 8 blocks: half [16] d, int8 [16][16] scales s of half blocks;
+ *                    weight = d * s * (u - 32)
  * Rows and columns beyond the matrix hold zeros (scale zero, or bytes met by zero activations). */
 typedef struct fs_matrix {
     int32_t kind;
@@ -44,7 +60,7 @@ typedef struct fs_acts {
     const int8_t *q; /* [rows][blocks * 32], rows q_stride apart */
     int64_t q_stride;
     const float *scale;   /* [rows][blocks], rows b_stride apart */
-    const int32_t *shift; /* [rows][blocks]: -offset * sum of the block's q, offset 128 or 8 */
+    const int32_t *shift; /* [rows][blocks]: made of the block's sum of q, see fs_offset() */
     int64_t b_stride;
     int8_t *scratch; /* [blocks * 512], the calling thread's own; 64-byte aligned */
 } fs_acts;
@@ -105,7 +121,7 @@ typedef struct fs_kernels {
     void (*softcap)(float *x, int32_t width, float factor, float cap);
     /* x -> e^(x - max), in place; returns 1 / their sum; x: [width], room for whole vectors */
     float (*softmax)(float *x, int32_t width);
-    /* x: [width] -> q: [blocks * 32], scale and shift: [blocks] */
+    /* x: [width] -> q: [blocks * 32], scale and shift: [blocks]; offset: see fs_offset() */
     void (*quantise)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                      int32_t *shift);
     /* scores, softmax and weighted values of up to FS_QUERIES queries */
@@ -120,6 +136,41 @@ typedef struct fs_kernels {
     void (*quantise_q8_0)(const float *x, uint8_t *groups, uint16_t *scales);
     void (*quantise_q4_0)(const float *x, uint8_t *groups, uint16_t *scales);
 } fs_kernels;
+
+/* Bits of a number beside the four of its nibble. */
+static inline int fs_high_bits(int kind)
+{
+    return kind == FS_Q6_K ? 2 : kind == FS_Q5_0 || kind == FS_Q5_1 || kind == FS_Q5_K;
+}
+
+/* Bytes of a block of 16 rows without its scales, for kinds from FS_Q8 on. */
+static inline int64_t fs_block_bytes(int kind)
+{
+    return kind == FS_Q8 ? 512 : 256 + 64 * fs_high_bits(kind);
+}
+
+/* Bytes of scales behind each block, or (Q4_K, Q5_K, Q6_K) behind FS_SUPER of them. */
+static inline int64_t fs_scale_bytes(int kind)
+{
+    if (kind == FS_Q4_K || kind == FS_Q5_K) return 64 + 2 * FS_SUPER * FS_LANES;
+    if (kind == FS_Q6_K) return 32 + 2 * FS_SUPER * FS_LANES;
+    return kind == FS_Q4_1 || kind == FS_Q5_1 ? 64 : 32;
+}
+
+static inline int fs_is_super(int kind) { return kind >= FS_Q4_K; }
+static inline int fs_has_minima(int kind)
+{
+    return kind == FS_Q4_1 || kind == FS_Q5_1 || kind == FS_Q4_K || kind == FS_Q5_K;
+}
+
+/* What a kind needs of the sum of a block's q: -offset * sum; FS_HALVES: the sum of the first 16 plus
+ * 65,536 times that of the others. */
+#define FS_HALVES 0
+static inline int32_t fs_offset(int kind)
+{
+    if (fs_has_minima(kind)) return -1;
+    return kind == FS_Q8 ? 128 : kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : FS_HALVES;
+}
 
 fs_kernels fs_kernels_reference(void);
 #if defined(__x86_64__) || defined(_M_X64)

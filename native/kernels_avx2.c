@@ -53,10 +53,22 @@ FS_INLINE i16x q4_finish(q4_sum sum, int32_t shift)
 }
 #define q4_start(shift) ((q4_sum){_mm256_setzero_si256(), _mm256_setzero_si256()})
 
+/* weights of up to 6 bits: two products stay below 16 bits */
+FS_INLINE __m256i u_products(__m256i w, x4 x)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
+}
+FS_INLINE i16x u_dot(i16x sum, w64 w, x4 x)
+{
+    return (i16x){_mm256_add_epi32(sum.a, u_products(w.a, x)),
+                  _mm256_add_epi32(sum.b, u_products(w.b, x))};
+}
+
 enum { MAX_P = 4, MAX_R = 6 };
 enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 2 };
 enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 2, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 2, Q4_FEW = 2 };
+enum { K_ONE = 2, K_PANELS = 1, K_ROWS = 2, K6_ROWS = 2, K_FEW = 2 };
 enum { A_MANY = 6, A_FEW = 3, A_BLOCKS = 1, A_WIDE = 1, A_ALONE = 4 };
 
 #include "turn_avx2.h"

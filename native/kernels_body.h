@@ -26,9 +26,9 @@ static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q
         /* below 1e-30 the inverse could overflow: such a block counts as zero */
         v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
         *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
-        int32_t sum = v_store_i8(q, v_mul(a, inverse));
-        sum += v_store_i8(q + FS_LANES, v_mul(b, inverse));
-        *shift = -offset * sum;
+        int32_t first = v_store_i8(q, v_mul(a, inverse));
+        int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
+        *shift = offset == FS_HALVES ? first + second * 65536 : -offset * (first + second);
     }
 }
 
@@ -88,6 +88,7 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
 
 FS_TILE_FLOAT(fs_tile_f32, float, v_load)
 FS_TILE_FLOAT(fs_tile_f16, uint16_t, v_half)
+FS_TILE_FLOAT(fs_tile_bf16, uint16_t, v_brain)
 
 FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs_acts *x,
                           const fs_out *out, int32_t row, int32_t panel)
@@ -219,8 +220,11 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
 
 FS_MATMUL(fs_matmul_f32, fs_tile_f32, F_ONE, F_PANELS, F_ROWS, F_FEW)
 FS_MATMUL(fs_matmul_f16, fs_tile_f16, F_ONE, F_PANELS, F_ROWS, F_FEW)
+FS_MATMUL(fs_matmul_bf16, fs_tile_bf16, F_ONE, F_PANELS, F_ROWS, F_FEW)
 FS_MATMUL(fs_matmul_q8, fs_tile_q8, Q8_ONE, Q8_PANELS, Q8_ROWS, Q8_FEW)
 FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
+
+#include "kernels_k.h"
 
 /* ---- attention: lane = position for the scores, lane = element for the values ----
  *
@@ -578,7 +582,9 @@ static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
 }
 
 #define FS_BODY_ENTRIES                                                                         \
-    .matmul = {fs_matmul_f32, fs_matmul_f16, fs_matmul_q8, fs_matmul_q4}, .rmsnorm = fs_rmsnorm,\
+    .matmul = {[FS_F32] = fs_matmul_f32, [FS_F16] = fs_matmul_f16, [FS_BF16] = fs_matmul_bf16,  \
+               [FS_Q8] = fs_matmul_q8, [FS_Q4] = fs_matmul_q4, FS_K_ENTRIES},                   \
+    .rmsnorm = fs_rmsnorm,                                                                      \
     .layernorm = fs_layernorm, .activate = fs_activate, .softcap = fs_softcap,                  \
     .softmax = fs_softmax, .quantise = fs_quantise, .attend = fs_attend_queries,              \
     .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \

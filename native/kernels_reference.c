@@ -36,6 +36,19 @@ FS_INLINE v16 v_half(const void *p)
     memcpy(halfs, p, sizeof halfs);
     LANEWISE(fs_half_to_float(halfs[lane]));
 }
+/* the upper halves of floats */
+FS_INLINE v16 v_brain(const void *p)
+{
+    uint16_t halfs[FS_LANES];
+    v16 y;
+    memcpy(halfs, p, sizeof halfs);
+    EACH
+    {
+        uint32_t bits = (uint32_t)halfs[lane] << 16;
+        memcpy(&y.f[lane], &bits, 4);
+    }
+    return y;
+}
 /* to nearest even */
 FS_INLINE void v_store_half(void *p, v16 a)
 {
@@ -153,6 +166,19 @@ FS_INLINE w64 w_high(w64 w)
     EACH for (int j = 0; j < 4; j++) w.u[lane][j] >>= 4;
     return w;
 }
+/* the bits of `mask` in each byte after a shift to the left (to the right where `left` is negative);
+ * mask has none of those that come from beyond the byte */
+FS_INLINE w64 w_bits(w64 w, int left, int mask)
+{
+    EACH for (int j = 0; j < 4; j++)
+        w.u[lane][j] = (uint8_t)((left >= 0 ? w.u[lane][j] << left : w.u[lane][j] >> -left) & mask);
+    return w;
+}
+FS_INLINE w64 w_or(w64 a, w64 b)
+{
+    EACH for (int j = 0; j < 4; j++) a.u[lane][j] |= b.u[lane][j];
+    return a;
+}
 
 typedef w64 w8;
 typedef i16x q8_sum;
@@ -164,6 +190,8 @@ typedef i16x q4_sum;
 #define q4_start(shift) int_set(shift)
 #define q4_dot(sum, w, x) int_dot(sum, w, x)
 #define q4_finish(sum, shift) (sum)
+/* weights of up to 6 bits; of up to 4 q4_dot serves, whose sums may be narrower */
+#define u_dot(sum, w, x) int_dot(sum, w, x)
 #define v_prefetch(p) ((void)(p))
 #define turn_eights(rows, stride, words, y) 0
 #define FS_UNROLL /* its tiles are one by one */
@@ -172,6 +200,7 @@ typedef i16x q4_sum;
 enum { F_ONE = 1, F_PANELS = 1, F_ROWS = 1, F_FEW = 1 };
 enum { Q8_ONE = 1, Q8_PANELS = 1, Q8_ROWS = 1, Q8_FEW = 1 };
 enum { Q4_ONE = 1, Q4_PANELS = 1, Q4_ROWS = 1, Q4_FEW = 1 };
+enum { K_ONE = 1, K_PANELS = 1, K_ROWS = 1, K6_ROWS = 1, K_FEW = 1 };
 enum { MAX_P = 1, MAX_R = 1 };
 /* attention: queries at once (many, few), blocks of keys and vectors of values with them, alone */
 enum { A_MANY = 1, A_FEW = 1, A_BLOCKS = 1, A_WIDE = 1, A_ALONE = 1 };

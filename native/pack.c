@@ -13,6 +13,7 @@
 #endif
 
 #include "fireside.h"
+#include "formats.h"
 
 enum { PAGE = 1 << 16 }; /* the largest pages there are: 64 KiB, on some ARM systems */
 
@@ -65,13 +66,12 @@ void fs_matrix_init(fs_matrix *m, int32_t kind, int64_t rows, int64_t cols, void
     m->panels = (int32_t)((rows + FS_LANES - 1) / FS_LANES);
     m->blocks = (int32_t)((cols + FS_BLOCK - 1) / FS_BLOCK);
     m->data = data;
-    int64_t scales = fs_round_up((int64_t)m->blocks * FS_LANES * 2, 64);
-    switch (kind) {
-    case FS_F32: m->panel_bytes = cols * FS_LANES * 4; break;
-    case FS_F16: m->panel_bytes = fs_round_up(cols * FS_LANES * 2, 64); break;
-    case FS_Q8: m->panel_bytes = (int64_t)m->blocks * 512 + scales; break;
-    default: m->panel_bytes = (int64_t)m->blocks * 256 + scales; break;
+    if (kind < FS_Q8) {
+        m->panel_bytes = fs_round_up(cols * FS_LANES * (kind == FS_F32 ? 4 : 2), 64);
+        return;
     }
+    int64_t scales = fs_is_super(kind) ? m->blocks / FS_SUPER : m->blocks;
+    m->panel_bytes = m->blocks * fs_block_bytes(kind) + fs_round_up(scales * fs_scale_bytes(kind), 64);
 }
 
 int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols)
@@ -103,12 +103,8 @@ enum { READ_BYTES = 256 << 10 }; /* read at a time: what the second cache holds 
 
 static int64_t row_bytes(int32_t from, int64_t cols)
 {
-    switch (from) {
-    case FS_FROM_F32: return cols * 4;
-    case FS_FROM_F16: return cols * 2;
-    case FS_FROM_Q8_0: return cols / FS_BLOCK * 34;
-    default: return cols / FS_BLOCK * 18;
-    }
+    if (from == FS_FROM_F32) return cols * 4;
+    return from < FS_FROM_Q8_0 ? cols * 2 : cols / fs_file_weights(from) * fs_file_bytes(from);
 }
 
 /* `size` bytes of a file at `offset`: 0, FS_PACK_SHORT where it ends before, else errno */
@@ -138,16 +134,14 @@ static void row_floats(const fs_packing *s, const uint8_t *row, int64_t block, i
     } else if (s->from == FS_FROM_F16) {
         memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
         s->kernels.from_half(halfs, n, x);
-    } else {
-        const uint8_t *p = row + block * (s->from == FS_FROM_Q8_0 ? 34 : 18);
-        memcpy(halfs, p, 2);
-        float d = fs_half_to_float(halfs[0]);
-        if (s->from == FS_FROM_Q8_0) {
-            for (int i = 0; i < FS_BLOCK; i++) x[i] = (float)(int8_t)p[2 + i] * d;
-        } else {
-            for (int i = 0; i < 16; i++) x[i] = (float)((p[2 + i] & 15) - 8) * d;
-            for (int i = 0; i < 16; i++) x[16 + i] = (float)((p[2 + i] >> 4) - 8) * d;
+    } else if (s->from == FS_FROM_BF16) {
+        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
+        for (int i = 0; i < n; i++) {
+            uint32_t bits = (uint32_t)halfs[i] << 16;
+            memcpy(x + i, &bits, 4);
         }
+    } else {
+        fs_file_floats(s->from, row, block, x);
     }
 }
 
@@ -186,7 +180,7 @@ static void pack_f32(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 }
 
 /* two columns of halfs are turned as one word */
-static void pack_f16(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+static void pack_halfs(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 {
     int64_t cols = s->matrix.cols;
     uint16_t *out = (uint16_t *)panel;
@@ -203,6 +197,36 @@ static void pack_f16(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
     if (cols % 2)
         for (int lane = 0; lane < FS_LANES; lane++)
             memcpy(out + lane, rows + lane * s->row_bytes + (cols - 1) * 2, 2);
+}
+
+/* the kinds of kernels_k.h, from the type of their name */
+static void pack_numbers(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
+{
+    const int kind = s->matrix.kind;
+    const int64_t size = fs_block_bytes(kind);
+    uint8_t *scales = panel + s->matrix.blocks * size;
+    uint8_t numbers[FS_LANES][FS_BLOCK];
+    _Alignas(64) uint8_t groups[8][64];
+    for (int64_t block = 0; block < s->matrix.blocks; block++, panel += size) {
+        for (int lane = 0; lane < FS_LANES; lane++) {
+            const uint8_t *row = rows + lane * s->row_bytes;
+            fs_file_numbers(s->from, row, block, numbers[lane]);
+            fs_file_scales(s->from, row, block, lane, scales);
+        }
+        s->kernels.turn(numbers, FS_BLOCK, 8, groups);
+        for (int i = 0; i < 256; i++)
+            panel[i] = (uint8_t)((groups[0][i] & 15) | groups[0][i + 256] << 4);
+        if (fs_high_bits(kind) == 1) {
+            memset(panel + 256, 0, 64);
+            for (int g = 0; g < 8; g++)
+                for (int i = 0; i < 64; i++) panel[256 + i] |= (uint8_t)(groups[g][i] >> 4 << g);
+        } else if (fs_high_bits(kind) == 2) {
+            memset(panel + 256, 0, 128);
+            for (int g = 0; g < 8; g++)
+                for (int i = 0; i < 64; i++)
+                    panel[256 + g / 4 * 64 + i] |= (uint8_t)(groups[g][i] >> 4 << g % 4 * 2);
+        }
+    }
 }
 
 /* Q8 and Q4: blocks as the file has them, or quantised from floats */
@@ -232,21 +256,41 @@ static void pack_rows(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 {
     switch (s->matrix.kind) {
     case FS_F32: pack_f32(s, rows, panel); break;
-    case FS_F16: pack_f16(s, rows, panel); break;
-    default: pack_blocks(s, rows, panel); break;
+    case FS_F16:
+    case FS_BF16: pack_halfs(s, rows, panel); break;
+    case FS_Q8:
+    case FS_Q4: pack_blocks(s, rows, panel); break;
+    default: pack_numbers(s, rows, panel); break;
     }
+}
+
+/* lanes [begin, end) of `count` sixteens of numbers of `size` bytes, at `at` in two panels; returns
+ * where they end */
+static int64_t merge(int64_t at, int64_t count, int size, int begin, int end, const uint8_t *from,
+                     uint8_t *to)
+{
+    for (; count; count--, at += FS_LANES * size)
+        memcpy(to + at + begin * size, from + at + begin * size, (size_t)((end - begin) * size));
+    return at;
 }
 
 /* lanes [begin, end) of a panel from another one */
 static void merge_lanes(const fs_matrix *m, int begin, int end, const uint8_t *from, uint8_t *to)
 {
-    int64_t quantised = m->kind == FS_Q8 ? 512 : m->kind == FS_Q4 ? 256 : 0;
-    int64_t words = m->kind == FS_F16 ? 0 : m->kind == FS_F32 ? m->cols : m->blocks * quantised / 64;
-    int64_t halfs = m->kind == FS_F16 ? m->cols : m->kind == FS_F32 ? 0 : m->blocks;
-    for (int64_t i = 0; i < words; i++, from += 64, to += 64)
-        memcpy(to + begin * 4, from + begin * 4, (size_t)(end - begin) * 4);
-    for (int64_t i = 0; i < halfs; i++, from += 32, to += 32)
-        memcpy(to + begin * 2, from + begin * 2, (size_t)(end - begin) * 2);
+    if (m->kind < FS_Q8) {
+        merge(0, m->cols, m->kind == FS_F32 ? 4 : 2, begin, end, from, to);
+        return;
+    }
+    int64_t at = merge(0, m->blocks * fs_block_bytes(m->kind) / 64, 4, begin, end, from, to);
+    const int64_t scales = fs_scale_bytes(m->kind), halfs = m->kind == FS_Q6_K ? 1 : 2;
+    if (!fs_is_super(m->kind)) {
+        merge(at, m->blocks * scales / 32, 2, begin, end, from, to);
+        return;
+    }
+    for (int64_t i = 0; i < m->blocks / FS_SUPER; i++) {
+        at = merge(at, halfs, 2, begin, end, from, to);
+        at = merge(at, 2 * FS_SUPER, 1, begin, end, from, to);
+    }
 }
 
 /* Panel `p` from rows [row, row + n) of the source, all that it has of it. */
@@ -325,14 +369,30 @@ int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_
 {
     fs_packing s = {.kernels = fs_isa_kernels(isa), .from = from, .first = first, .count = count,
                     .memory = source, .file = file, .offset = offset};
-    int whole = cols % FS_BLOCK == 0;
-    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from > FS_FROM_Q4_0) return FS_PACK_BAD;
-    if (kind == FS_F16 && from != FS_FROM_F16) return FS_PACK_BAD;
-    if (from >= FS_FROM_Q8_0 && !whole) return FS_PACK_BAD;
+    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from >= FS_KINDS) return FS_PACK_BAD;
+    if (kind != FS_F32 && kind != FS_Q8 && kind != FS_Q4 && from != kind) return FS_PACK_BAD;
+    if (from >= FS_FROM_Q8_0 && cols % fs_file_weights(from)) return FS_PACK_BAD;
     if (first < 0 || count < 1 || first + count > rows || cols < 1) return FS_PACK_BAD;
     fs_matrix_init(&s.matrix, kind, rows, cols, packed);
     s.row_bytes = row_bytes(from, cols);
     return pack_all(&s, threads);
+}
+
+/* a row of a panel of the kinds of kernels_k.h */
+static void unpack_numbers(const fs_matrix *m, const uint8_t *panel, int lane, float *out)
+{
+    const int kind = m->kind, bits = fs_high_bits(kind);
+    const int64_t size = fs_block_bytes(kind);
+    const uint8_t *scales = panel + m->blocks * size;
+    for (int64_t block = 0; block < m->blocks; block++, panel += size, out += FS_BLOCK)
+        for (int i = 0; i < FS_BLOCK; i++) {
+            const int byte = lane * 4 + i % 4, g = i / 4;
+            int u = panel[g % 4 * 64 + byte];
+            u = g < 4 ? u & 15 : u >> 4;
+            if (bits == 1) u |= (panel[256 + byte] >> g & 1) << 4;
+            if (bits == 2) u |= (panel[256 + g / 4 * 64 + byte] >> g % 4 * 2 & 3) << 4;
+            out[i] = fs_packed_weight(kind, scales, block, lane, i, u);
+        }
 }
 
 void fs_unpack_row(const fs_matrix *m, int64_t row, float *out)
@@ -347,6 +407,18 @@ void fs_unpack_row(const fs_matrix *m, int64_t row, float *out)
     if (m->kind == FS_F16) {
         const uint16_t *halfs = (const uint16_t *)panel + lane;
         for (int64_t i = 0; i < m->cols; i++) out[i] = fs_half_to_float(halfs[i * FS_LANES]);
+        return;
+    }
+    if (m->kind == FS_BF16) {
+        const uint16_t *halfs = (const uint16_t *)panel + lane;
+        for (int64_t i = 0; i < m->cols; i++) {
+            uint32_t bits = (uint32_t)halfs[i * FS_LANES] << 16;
+            memcpy(out + i, &bits, 4);
+        }
+        return;
+    }
+    if (m->kind > FS_Q4) {
+        unpack_numbers(m, panel, lane, out);
         return;
     }
     int q8 = m->kind == FS_Q8;

@@ -169,4 +169,26 @@ FS_INLINE w64 w_high(w64 w)
     w64 shifted = {_mm256_srli_epi16(w.a, 4), _mm256_srli_epi16(w.b, 4)};
     return w_low(shifted);
 }
+FS_INLINE __m256i w_bits_half(__m256i w, int left, int mask)
+{
+    w = left >= 0 ? _mm256_slli_epi16(w, left) : _mm256_srli_epi16(w, -left);
+    return _mm256_and_si256(w, _mm256_set1_epi8((char)mask));
+}
+FS_INLINE w64 w_bits(w64 w, int left, int mask)
+{
+    return (w64){w_bits_half(w.a, left, mask), w_bits_half(w.b, left, mask)};
+}
+FS_INLINE w64 w_or(w64 a, w64 b)
+{
+    return (w64){_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)};
+}
+FS_INLINE __m256 v_brain_half(const uint16_t *p)
+{
+    __m256i halfs = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(halfs, 16));
+}
+FS_INLINE v16 v_brain(const void *p)
+{
+    return PAIR(v_brain_half((const uint16_t *)p), v_brain_half((const uint16_t *)p + 8));
+}
 #define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)

@@ -84,6 +84,19 @@ FS_INLINE x4 x4_load(const int8_t *p)
 FS_INLINE w64 w_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 FS_INLINE w64 w_low(w64 w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
 FS_INLINE w64 w_high(w64 w) { return w_low(_mm512_srli_epi16(w, 4)); }
+FS_INLINE w64 w_bits(w64 w, int left, int mask)
+{
+    w = left >= 0 ? _mm512_slli_epi16(w, (unsigned)left) : _mm512_srli_epi16(w, (unsigned)-left);
+    return _mm512_and_si512(w, _mm512_set1_epi8((char)mask));
+}
+FS_INLINE w64 w_or(w64 a, w64 b) { return _mm512_or_si512(a, b); }
+FS_INLINE v16 v_brain(const void *p)
+{
+    __m512i halfs = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(halfs, 16));
+}
+#define int_set(a) _mm512_set1_epi32(a)
+#define u_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) _mm512_set1_epi32(shift)
 #define q8_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)

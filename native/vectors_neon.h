@@ -161,6 +161,30 @@ FS_INLINE w64 w_high(w64 w)
 {
     return (w64){high_nibbles(w.a), high_nibbles(w.b), high_nibbles(w.c), high_nibbles(w.d)};
 }
+FS_INLINE int8x16_t bits_of(int8x16_t w, int left, int mask)
+{
+    uint8x16_t shifted = vshlq_u8(vreinterpretq_u8_s8(w), vdupq_n_s8((int8_t)left));
+    return vreinterpretq_s8_u8(vandq_u8(shifted, vdupq_n_u8((uint8_t)mask)));
+}
+FS_INLINE w64 w_bits(w64 w, int left, int mask)
+{
+    return (w64){bits_of(w.a, left, mask), bits_of(w.b, left, mask), bits_of(w.c, left, mask),
+                 bits_of(w.d, left, mask)};
+}
+FS_INLINE w64 w_or(w64 x, w64 y)
+{
+    return (w64){vorrq_s8(x.a, y.a), vorrq_s8(x.b, y.b), vorrq_s8(x.c, y.c), vorrq_s8(x.d, y.d)};
+}
+FS_INLINE float32x4_t four_brain(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+FS_INLINE v16 v_brain(const void *p)
+{
+    const uint16_t *halfs = p;
+    return (v16){four_brain(halfs), four_brain(halfs + 4), four_brain(halfs + 8),
+                 four_brain(halfs + 12)};
+}
 FS_INLINE i16x v_round(v16 x) /* halves away from zero */
 {
     return (i16x){vcvtaq_s32_f32(x.a), vcvtaq_s32_f32(x.b), vcvtaq_s32_f32(x.c),

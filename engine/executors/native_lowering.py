@@ -244,15 +244,36 @@ class Lowering:
         if op.out.buffer == x.buffer:
             raise RuntimeError("a matmul cannot write into its own input")
         _, lib, _ = load()
-        matrix = self._matrix(op.weights, x.width, op.out.width)
-        where = {"x": self._slice(x), "out": self._slice(op.out), "matrix": matrix}
+        where: dict[str, Any] = {"x": self._slice(x), "add": op.add, **fields}
+        if op.weights not in self.groups:
+            self._matmuls(op, x, where)
+            return 1
+        where["matrix"] = self._matrix(op.weights, x.width, op.out.width)
         following = self.plan.ops[i + 1] if i + 1 < len(self.plan.ops) else None
         taken = 1
         if isinstance(following, AddBias) and following.x == op.out:
             where["bias"] = self._vector(following.weights, op.out.width)
             taken = 2
-        self._add(lib.FS_MATMUL, add=op.add, **where, **fields)
+        self._add(lib.FS_MATMUL, out=self._slice(op.out), **where)
         return taken
+
+    def _matmuls(self, op: MatMul, x: Slice, where: Mapping[str, Any]) -> None:
+        """Append one matmul for each of the groups that the weights of `op` lie in."""
+        _, lib, _ = load()
+        start = end = op.out.start
+        names = list(op.weights)
+        while names:
+            found = [tuple(names[:n]) for n in range(len(names), 0, -1)]
+            group = next((group for group in found if group in self.groups), None)
+            if group is None:
+                raise RuntimeError(f"weights {op.weights} are not there")
+            end = start + self.groups[group].rows
+            out = Slice(op.out.buffer, start, end - start)
+            matrix = self._matrix(group, x.width, out.width)
+            self._add(lib.FS_MATMUL, out=self._slice(out), matrix=matrix, **where)
+            start, names = end, names[len(group) :]
+        if end != op.out.start + op.out.width:
+            raise RuntimeError(f"weights {op.weights} do not fit their operation")
 
     def _experts(self, op: Experts) -> None:
         _, lib, _ = load()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fireside.engine import blocks
 from fireside.engine.checkpoints.derived import sources
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
@@ -16,15 +18,17 @@ from fireside.engine.executors import Progress, Quant
 from fireside.engine.executors.native_library import load, memory, pointer
 from fireside.engine.plan import Plan
 
-BLOCK = 32  # weights that share a scale in Q8_0 and Q4_0
 PIECE = 8 << 20  # bytes of floats that are made at a time
+# Types of files that C reads; all but Q8_0 and Q4_0 have a packed kind of the same name.
+READ = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+PACKED_AS = {"Q8_0": "Q8", "Q4_0": "Q4"}
 PANEL = 16  # rows that lie together
 ALIGNMENT = 4096  # every matrix begins on a page
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A group of weights in the kernels' layout: one matrix of all their rows, or one vector."""
+    """Weights in the kernels' layout: one matrix of all their rows, or one vector."""
 
     kind: int  # FS_PACK_...
     rows: int  # 1 where it is a vector
@@ -36,7 +40,8 @@ class Packed:
 
 @dataclass(frozen=True)
 class NativeWeights:
-    """All weights of a plan; `data` owns the memory."""
+    """All weights of a plan; `data` owns the memory. A group of a plan whose weights have several
+    kinds lies in several groups, see `split`."""
 
     groups: Mapping[tuple[str, ...], Packed]
     data: Any
@@ -48,20 +53,28 @@ class NativeWeights:
         return ffi.cast("char *", self.data) + packed.offset
 
 
-def packed_kind(tensors: Sequence[Tensor], quant: Quant) -> int:
-    """How a group of matrices is stored: as asked, else as the file has it if that is one kind."""
+def readable(tensor: Tensor) -> bool:
+    """Whether C reads a tensor as it lies in the file: its type is known, its rows whole blocks."""
+    return tensor.block in READ and tensor.shape[-1] % blocks.get(tensor.block).block_size == 0
+
+
+def packed_kind(tensor: Tensor, quant: Quant) -> int:
+    """How a matrix is stored: as asked, else as the file has it, else as floats."""
     _, lib, _ = load()
     if quant != "none":
         return int({"q8": lib.FS_PACK_Q8, "q4": lib.FS_PACK_Q4}[quant])
-    kinds = {tensor.block for tensor in tensors}
-    whole = tensors[0].shape[-1] % BLOCK == 0
-    if kinds == {"F16"}:
-        return int(lib.FS_PACK_F16)
-    if kinds == {"Q8_0"} and whole:
-        return int(lib.FS_PACK_Q8)
-    if kinds == {"Q4_0"} and whole:
-        return int(lib.FS_PACK_Q4)
-    return int(lib.FS_PACK_F32)
+    name = PACKED_AS.get(tensor.block, tensor.block) if readable(tensor) else "F32"
+    return int(getattr(lib, f"FS_PACK_{name}"))
+
+
+def split(group: tuple[str, ...], checkpoint: Checkpoint, quant: Quant) -> list[tuple[str, ...]]:
+    """A group of a plan cut where the kind of its matrices changes: in Q4_K_M's files v has another
+    one than q and k."""
+    tensors = [checkpoint.tensors[name] for name in group]
+    if len(tensors[0].shape) == 1:
+        return [group]
+    runs = itertools.groupby(tensors, key=lambda tensor: packed_kind(tensor, quant))
+    return [tuple(tensor.name for tensor in run) for _, run in runs]
 
 
 def packed_rows(tensor: Tensor) -> int:
@@ -76,7 +89,8 @@ def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[
     _, lib, _ = load()
     layout: dict[tuple[str, ...], Packed] = {}
     offset = 0
-    for group in plan.weights:
+    groups = (part for group in plan.weights for part in split(group, checkpoint, quant))
+    for group in dict.fromkeys(groups):
         tensors = [checkpoint.tensors[name] for name in group]
         cols = tensors[0].shape[-1]
         vector = len(tensors[0].shape) == 1
@@ -86,7 +100,7 @@ def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[
             cols = sum(tensor.shape[0] for tensor in tensors)
             kind, rows, nbytes = lib.FS_PACK_F32, 1, cols * 4
         else:
-            kind = packed_kind(tensors, quant)
+            kind = packed_kind(tensors[0], quant)
             rows = sum(packed_rows(tensor) for tensor in tensors)
             nbytes = lib.fs_packed_nbytes(kind, rows, cols)
         layout[group] = Packed(kind, rows, cols, vector, offset, nbytes)
@@ -135,21 +149,15 @@ def _pack_tensor(
 ) -> None:
     """Write the rows of one tensor, from row `first` of its group on."""
     ffi, lib, _ = load()
-    kinds = {
-        "F32": lib.FS_FROM_F32,
-        "F16": lib.FS_FROM_F16,
-        "Q8_0": lib.FS_FROM_Q8_0,
-        "Q4_0": lib.FS_FROM_Q4_0,
-    }
     if packed.vector:
         values = np.ascontiguousarray(tensor.to_float32())
         where = ffi.cast("float *", address) + first
         ffi.memmove(where, pointer(values, np.float32, tensor.shape, "float[]"), values.nbytes)
         return
-    source, offset, owner, descriptor = kinds.get(tensor.block), 0, None, -1
+    source, offset, owner, descriptor = tensor.block, 0, None, -1
     nbytes = tensor.nbytes
-    if source is None or (tensor.block.startswith("Q") and packed.cols % BLOCK):
-        source, nbytes = lib.FS_FROM_F32, tensor.count * 4
+    if not readable(tensor):
+        source, nbytes = "F32", tensor.count * 4
         owner = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
     elif isinstance(tensor, FileTensor):
         offset, descriptor = tensor.start, tensor.source.descriptor
@@ -163,7 +171,8 @@ def _pack_tensor(
         at = ffi.NULL if owner is None else where + piece * step
         status = lib.fs_pack(
             *(isa, threads, packed.kind, address, packed.rows, packed.cols),
-            *(first + piece * packed_rows(tensor) // pieces, rows, source),
+            *(first + piece * packed_rows(tensor) // pieces, rows),
+            *(getattr(lib, f"FS_FROM_{source}"),),
             *(at, descriptor, offset + piece * step),
         )
         _check(status, tensor)

@@ -1,0 +1,150 @@
+/* Block formats of files (ggml's), as pack.c reads them: the numbers and scales of a block of 32
+ * weights of a row, and the weights themselves. engine/blocks/ has the same in NumPy. */
+#ifndef FS_FORMATS_H
+#define FS_FORMATS_H
+
+#include <string.h>
+
+#include "fireside.h"
+
+static inline int64_t fs_file_weights(int from) { return from >= FS_FROM_Q4_K ? 256 : FS_BLOCK; }
+
+/* bytes of a block in a file */
+static inline int64_t fs_file_bytes(int from)
+{
+    switch (from) {
+    case FS_FROM_Q8_0: return 34;
+    case FS_FROM_Q4_0: return 18;
+    case FS_FROM_Q4_1: return 20;
+    case FS_FROM_Q5_0: return 22;
+    case FS_FROM_Q5_1: return 24;
+    case FS_FROM_Q4_K: return 144;
+    case FS_FROM_Q5_K: return 176;
+    default: return 210;
+    }
+}
+
+static inline uint16_t fs_read_half(const uint8_t *p)
+{
+    uint16_t half;
+    memcpy(&half, p, 2);
+    return half;
+}
+
+/* u[0..16) from the low halves of 16 bytes, u[16..32) from the high ones */
+static inline void fs_read_nibbles(const uint8_t *p, uint8_t *u)
+{
+    for (int i = 0; i < 16; i++) u[i] = p[i] & 15, u[16 + i] = p[i] >> 4;
+}
+
+/* the fifth bits */
+static inline void fs_read_fifth(const uint8_t *p, uint8_t *u)
+{
+    for (int i = 0; i < FS_BLOCK; i++) u[i] |= (uint8_t)((p[i / 8] >> i % 8 & 1) << 4);
+}
+
+/* the numbers of block `block` (of 32 weights) of a row, none of them negative; not of Q8_0 */
+static inline void fs_file_numbers(int from, const uint8_t *row, int64_t block, uint8_t *u)
+{
+    const uint8_t *p = row + block * FS_BLOCK / fs_file_weights(from) * fs_file_bytes(from);
+    const int j = (int)(block % FS_SUPER);
+    switch (from) {
+    case FS_FROM_Q4_0: fs_read_nibbles(p + 2, u); break;
+    case FS_FROM_Q4_1: fs_read_nibbles(p + 4, u); break;
+    case FS_FROM_Q5_0:
+        fs_read_nibbles(p + 6, u);
+        fs_read_fifth(p + 2, u);
+        break;
+    case FS_FROM_Q5_1:
+        fs_read_nibbles(p + 8, u);
+        fs_read_fifth(p + 4, u);
+        break;
+    case FS_FROM_Q4_K:
+        for (int i = 0; i < FS_BLOCK; i++) u[i] = p[16 + j / 2 * 32 + i] >> j % 2 * 4 & 15;
+        break;
+    case FS_FROM_Q5_K:
+        for (int i = 0; i < FS_BLOCK; i++)
+            u[i] = (uint8_t)((p[48 + j / 2 * 32 + i] >> j % 2 * 4 & 15) | (p[16 + i] >> j & 1) << 4);
+        break;
+    default: /* Q6_K: two halves of 128 weights, in each four of 32 */
+        for (int i = 0; i < FS_BLOCK; i++)
+            u[i] = (uint8_t)((p[j / 4 * 64 + j % 2 * 32 + i] >> j % 4 / 2 * 4 & 15) |
+                             (p[128 + j / 4 * 32 + i] >> j % 4 * 2 & 3) << 4);
+    }
+}
+
+/* the scale and the minimum (6 bits each) of sub-block j of Q4_K and Q5_K; p: their 12 bytes */
+static inline void fs_six_bits(const uint8_t *p, int j, uint8_t *scale, uint8_t *minimum)
+{
+    if (j < 4) {
+        *scale = p[j] & 63;
+        *minimum = p[4 + j] & 63;
+    } else {
+        *scale = (uint8_t)((p[4 + j] & 15) | p[j - 4] >> 6 << 4);
+        *minimum = (uint8_t)(p[4 + j] >> 4 | p[j] >> 6 << 4);
+    }
+}
+
+/* the scales of a block of a row into lane `lane` of a panel's */
+static inline void fs_file_scales(int from, const uint8_t *row, int64_t block, int lane,
+                                  uint8_t *scales)
+{
+    const uint8_t *p = row + block * FS_BLOCK / fs_file_weights(from) * fs_file_bytes(from);
+    const int j = (int)(block % FS_SUPER);
+    if (!fs_is_super(from)) {
+        scales += block * fs_scale_bytes(from) + lane * 2;
+        memcpy(scales, p, 2);
+        if (fs_has_minima(from)) memcpy(scales + 32, p + 2, 2);
+        return;
+    }
+    scales += block / FS_SUPER * fs_scale_bytes(from);
+    if (from == FS_FROM_Q6_K) {
+        memcpy(scales + lane * 2, p + 208, 2);
+        for (int half = 0; half < 2; half++)
+            scales[32 + (2 * j + half) * FS_LANES + lane] = p[192 + 2 * j + half];
+        return;
+    }
+    memcpy(scales + lane * 2, p, 2);
+    memcpy(scales + 32 + lane * 2, p + 2, 2);
+    uint8_t *bytes = scales + 64 + j * FS_LANES + lane;
+    fs_six_bits(p + 4, j, bytes, bytes + FS_SUPER * FS_LANES);
+}
+
+/* The weight whose number is u: column i of a block, by its panel's scales. */
+static inline float fs_packed_weight(int kind, const uint8_t *scales, int64_t block, int lane, int i,
+                                     int u)
+{
+    const uint8_t *p = scales + block * fs_scale_bytes(kind);
+    const int j = (int)(block % FS_SUPER);
+    if (fs_is_super(kind)) p = scales + block / FS_SUPER * fs_scale_bytes(kind);
+    float d = fs_half_to_float(fs_read_half(p + lane * 2)), m = 0.0f;
+    if (kind == FS_Q6_K) {
+        d *= (float)(int8_t)p[32 + (2 * j + i / 16) * FS_LANES + lane];
+        return d * (float)(u - 32);
+    }
+    if (!fs_has_minima(kind)) return d * (float)(u - fs_offset(kind));
+    m = fs_half_to_float(fs_read_half(p + 32 + lane * 2));
+    if (!fs_is_super(kind)) return d * (float)u + m;
+    const uint8_t *bytes = p + 64 + j * FS_LANES + lane;
+    d *= (float)bytes[0];
+    return d * (float)u - m * (float)bytes[FS_SUPER * FS_LANES];
+}
+
+/* The weights of a block of a row; the kinds of files and of panels have the same numbers. */
+static inline void fs_file_floats(int from, const uint8_t *row, int64_t block, float *x)
+{
+    _Alignas(2) uint8_t u[FS_BLOCK], scales[512];
+    if (from == FS_FROM_Q8_0) {
+        const uint8_t *p = row + block * 34;
+        float d = fs_half_to_float(fs_read_half(p));
+        for (int i = 0; i < FS_BLOCK; i++) x[i] = (float)(int8_t)p[2 + i] * d;
+        return;
+    }
+    const int64_t first = block % FS_SUPER; /* in scales that begin with this block's */
+    row += (block - first) * FS_BLOCK / fs_file_weights(from) * fs_file_bytes(from);
+    fs_file_numbers(from, row, first, u);
+    fs_file_scales(from, row, first, 0, scales);
+    for (int i = 0; i < FS_BLOCK; i++) x[i] = fs_packed_weight(from, scales, first, 0, i, u[i]);
+}
+
+#endif
