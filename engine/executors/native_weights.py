@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fireside.engine import blocks
 from fireside.engine.checkpoints.derived import sources
@@ -154,28 +155,68 @@ def _pack_tensor(
         where = ffi.cast("float *", address) + first
         ffi.memmove(where, pointer(values, np.float32, tensor.shape, "float[]"), values.nbytes)
         return
-    source, offset, owner, descriptor = tensor.block, 0, None, -1
-    nbytes = tensor.nbytes
-    if not readable(tensor):
-        source, nbytes = "F32", tensor.count * 4
-        owner = np.ascontiguousarray(tensor.to_float32()).reshape(-1).view(np.uint8)
-    elif isinstance(tensor, FileTensor):
-        offset, descriptor = tensor.start, tensor.source.descriptor
-    else:
-        owner = tensor.data
-    where = ffi.NULL if owner is None else pointer(owner, np.uint8, (nbytes,), "uint8_t[]")
-    apart = len(tensor.shape) == 3 and tensor.shape[1] % PANEL  # experts, each with its own padding
-    pieces = tensor.shape[0] if apart else 1
-    rows, step = tensor.count // packed.cols // pieces, nbytes // pieces
-    for piece in range(pieces):
-        at = ffi.NULL if owner is None else where + piece * step
+    rows, padded = tensor.shape[-2], packed_rows(tensor) * tensor.shape[-2]
+    padded //= tensor.count // packed.cols  # rows of one expert, filled up
+    descriptor = tensor.source.descriptor if isinstance(tensor, FileTensor) else -1
+    for piece in _pieces(tensor, packed.cols, rows):
+        where = ffi.NULL
+        if piece.data is not None:
+            where = pointer(piece.data, np.uint8, piece.data.shape, "uint8_t[]")
         status = lib.fs_pack(
             *(isa, threads, packed.kind, address, packed.rows, packed.cols),
-            *(first + piece * packed_rows(tensor) // pieces, rows),
-            *(getattr(lib, f"FS_FROM_{source}"),),
-            *(at, descriptor, offset + piece * step),
+            *(first + piece.first // rows * padded + piece.first % rows, piece.count),
+            *(getattr(lib, f"FS_FROM_{piece.block}"), where, descriptor, piece.offset),
         )
         _check(status, tensor)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a tensor that C packs at once: `data`, or what is in the file at `offset`."""
+
+    first: int
+    count: int
+    block: str
+    data: blocks.Bytes | None = None
+    offset: int = 0
+
+
+def _pieces(tensor: Tensor, cols: int, rows: int) -> Iterator[Piece]:
+    """All rows of a tensor; of experts with `rows` rows each that are padded no two together:
+    as they lie in the file, or floats made of some of them at a time."""
+    total = tensor.count // cols
+    data = None if isinstance(tensor, FileTensor) else tensor.data
+    if readable(tensor):
+        step = total if rows % PANEL == 0 else rows
+        size = tensor.nbytes // total
+        start = tensor.start if isinstance(tensor, FileTensor) else 0
+        for first in range(0, total, step):
+            part = None if data is None else data[first * size : (first + step) * size]
+            yield Piece(first, step, tensor.block, part, start + first * size)
+        return
+    step = max(PANEL, PIECE // (4 * cols) // PANEL * PANEL)
+    for expert in range(0, total, rows):
+        for first in range(expert, expert + rows, step):
+            count = min(step, expert + rows - first)
+            floats = _floats(tensor, data, first * cols, count * cols)
+            yield Piece(first, count, "F32", floats.view(np.uint8))
+
+
+def _floats(
+    tensor: Tensor, data: blocks.Bytes | None, first: int, count: int
+) -> NDArray[np.float32]:
+    """Weights [first, first + count) of a tensor whose bytes are `data` (None: in its file)."""
+    form = blocks.get(tensor.block)
+    before = first % form.block_size  # a row may begin within a block
+    stop = -(-(first + count) // form.block_size) * form.block_size
+    begin, end = (blocks.nbytes(form, i) for i in (first - before, stop))
+    if isinstance(tensor, FileTensor):
+        data = tensor.source.read(tensor.start + begin, end - begin)
+    else:
+        assert data is not None
+        data = data[begin:end]
+    floats = form.dequantise(data, stop - first + before)
+    return np.ascontiguousarray(floats[before : before + count])
 
 
 def _check(status: int, tensor: Tensor) -> None:

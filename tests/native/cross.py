@@ -59,7 +59,7 @@ def numbers(*values: int) -> bytes:
 
 
 def packing(tensor: Tensor, kind: str) -> Case:
-    """A matrix in a file's format packed as `kind`: F32, F16, Q8 or Q4."""
+    """A matrix in a file's format packed as `kind`."""
     ffi, lib, _ = load()
     to, source = getattr(lib, f"FS_PACK_{kind}"), getattr(lib, f"FS_FROM_{tensor.block}")
     rows, cols = tensor.shape

@@ -36,6 +36,7 @@ from tests.native.steps import Floats, matmul_model
 
 COMPILER = "aarch64-linux-gnu-gcc"
 OLD, NEW = "cortex-a53", "max"  # a CPU without the dot product, one with it
+NUMBERS = ("BF16", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 ROWS = (1, 2, 5, 16, 17)
 
 
@@ -115,6 +116,14 @@ def cases() -> list[Case]:
         tensor = random_tensor("w", np.clip(awkward(6, 19, 64), -limit, limit), block)
         kinds = ["F32", "Q8", "Q4"] + ["F16"] * (block == "F16")
         found += [packing(tensor, kind) for kind in kinds]
+    for block in NUMBERS:
+        for n in ROWS:
+            for x in (normal(n, n, 256), awkward(n, n, 256)):
+                model = matmul_model(normal(5, 67, 256), x, block)
+                tokens = np.arange(n, dtype=np.int32)
+                found.append(stepping(f"{block}, {n} rows", *model, tokens, n))
+        tensor = random_tensor("w", normal(6, 19, 512), block)
+        found += [packing(tensor, kind) for kind in (block, "F32", "Q8", "Q4")]
     for width in (1, 16, 50):
         x = np.concatenate([normal(7, 3, width), awkward(8, 3, width)])
         found.append(alone("norm", width, x))

@@ -23,6 +23,8 @@ from fireside.engine.plan import MatMul, Plan, PlanBuilder
 from tests.models import random_tensor
 from tests.native.steps import Floats
 
+NUMBERS = ("Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")  # packed as the file has them
+FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", *NUMBERS)
 TYPES = {"Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
 
 
@@ -46,20 +48,48 @@ def packed_weights(
 def packed_rows(tensors: list[Tensor], quant: Quant, isa: str, threads: int = 1) -> Floats:
     """The rows of a stacked matrix after packing, as floats."""
     weights = packed_weights(tensors, quant, isa, threads)
-    (packed,) = weights.groups.values()
-    result: Floats = unpack(weights, packed, 0, packed.rows)
-    return result
+    groups = weights.groups.values()
+    return np.concatenate([unpack(weights, packed, 0, packed.rows) for packed in groups])
 
 
 def normal(seed: int, *shape: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("block", ["F32", "F16", "Q8_0", "Q4_0"])
+def any_blocks(seed: int, rows: int, cols: int, block: str) -> Tensor:
+    """A tensor of random bytes, but for scales, which are halfs of all sizes and both signs."""
+    rng = np.random.default_rng(seed)
+    form = blocks.get(block)
+    data = rng.integers(0, 256, blocks.nbytes(form, rows * cols)).astype(np.uint8)
+    halfs = {"Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}.get(block, (0, 2))
+    records = data.reshape(-1, form.block_bytes)
+    for at in halfs:
+        exponents = rng.integers(-20, 6, len(records))
+        scales = (rng.standard_normal(len(records)) * 2.0**exponents).astype(np.float16)
+        records[:, at : at + 2] = scales[:, None].view(np.uint8)
+    return Tensor("w", (rows, cols), block, data)
+
+
+@pytest.mark.parametrize("block", FORMATS)
 @pytest.mark.parametrize("rows", [1, 16, 50])
 def test_packing_loses_nothing(isa: str, block: str, rows: int) -> None:
-    tensor = random_tensor("w", normal(3, rows, 96), block)
+    tensor = random_tensor("w", normal(3, rows, 512), block)
+    assert tensor.block == block
     np.testing.assert_array_equal(packed_rows([tensor], "none", isa), tensor.to_float32())
+
+
+@pytest.mark.parametrize("block", ["Q8_0", "Q4_0", *NUMBERS])
+def test_any_blocks_are_kept(isa: str, block: str) -> None:
+    tensor = any_blocks(1, 37, 768, block)
+    np.testing.assert_array_equal(packed_rows([tensor], "none", isa), tensor.to_float32())
+
+
+@pytest.mark.parametrize("block", FORMATS)
+def test_memory_is_about_that_of_the_file(block: str) -> None:
+    tensor = any_blocks(2, 1024, 1024, block) if block[0] == "Q" else None
+    tensor = tensor or random_tensor("w", normal(2, 1024, 1024), block)
+    weights = packed_weights([tensor], "none", "reference")
+    assert tensor.nbytes <= weights.nbytes < 1.05 * tensor.nbytes
 
 
 @pytest.mark.parametrize("cols", [1, 31, 36, 50])
@@ -77,20 +107,22 @@ def test_stacked_weights_are_one_matrix(isa: str) -> None:
     np.testing.assert_array_equal(packed_rows(parts, "none", isa, threads=3), whole)
 
 
-def test_mixed_kinds_become_floats(isa: str) -> None:
-    parts = [
-        random_tensor("a", normal(1, 20, 64), "Q8_0"),
-        random_tensor("b", normal(2, 9, 64), "F16"),
-    ]
-    assert packed_kind(parts, "none") == packed_kind([random_tensor("c", normal(1, 1, 64))], "none")
+def test_mixed_kinds_are_kept_apart(isa: str) -> None:
+    """Each run of one kind is a matrix of its own, as the file has it."""
+    kinds = ("Q4_K", "Q4_K", "Q6_K", "F16")
+    parts = [random_tensor(f"w{i}", normal(i, 9 + i, 256), block) for i, block in enumerate(kinds)]
+    weights = packed_weights(parts, "none", isa)
+    assert list(weights.groups) == [("w0", "w1"), ("w2",), ("w3",)]
+    assert weights.groups["w2",].kind == packed_kind(parts[2], "none")
     whole = np.concatenate([part.to_float32() for part in parts])
     np.testing.assert_array_equal(packed_rows(parts, "none", isa), whole)
+    assert list(packed_weights(parts, "q8", isa).groups) == [("w0", "w1", "w2", "w3")]
 
 
-@pytest.mark.parametrize("source", ["F32", "F16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize(("quant", "block"), [("q8", "Q8_0"), ("q4", "Q4_0")])
 def test_quantising_is_ggmls(isa: str, quant: Quant, block: str, source: str) -> None:
-    tensor = random_tensor("w", normal(6, 40, 128) * np.geomspace(1e-3, 1e3, 40)[:, None], source)
+    tensor = random_tensor("w", normal(6, 40, 256) * np.geomspace(1e-3, 1e3, 40)[:, None], source)
     expected = gguf.quants.quantize(tensor.to_float32(), TYPES[block])
     if source == block:
         expected = tensor.data.reshape(40, -1)
@@ -138,8 +170,8 @@ def raw(tensors: list[Tensor], quant: Quant, isa: str, threads: int) -> bytes:
 
 
 @pytest.mark.parametrize("quant", ["none", "q8", "q4"])
-@pytest.mark.parametrize("block", ["F32", "F16", "Q8_0", "Q4_0"])
-@pytest.mark.parametrize("cols", [1, 32, 50, 352])
+@pytest.mark.parametrize("block", FORMATS)
+@pytest.mark.parametrize("cols", [1, 32, 50, 352, 512])
 def test_from_a_file_as_from_memory(
     tmp_path: Path, isa: str, cols: int, block: str, quant: Quant
 ) -> None:
@@ -181,7 +213,7 @@ def test_a_file_that_is_written_to_meanwhile(tmp_path: Path) -> None:
         packed_weights([tensor], "q8", choose_isa()[0], 2)
 
 
-@pytest.mark.parametrize("block", ["Q6_K", "BF16"])
+@pytest.mark.parametrize("block", ["Q3_K", "IQ4_NL"])
 def test_other_formats_go_through_floats_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: str
 ) -> None:
