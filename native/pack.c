@@ -214,8 +214,9 @@ static void pack_numbers(const fs_packing *s, const uint8_t *rows, uint8_t *pane
             fs_file_scales(s->from, row, block, lane, scales);
         }
         s->kernels.turn(numbers, FS_BLOCK, 8, groups);
-        for (int i = 0; i < 256; i++)
-            panel[i] = (uint8_t)((groups[0][i] & 15) | groups[0][i + 256] << 4);
+        for (int g = 0; g < 4; g++)
+            for (int i = 0; i < 64; i++)
+                panel[g * 64 + i] = (uint8_t)((groups[g][i] & 15) | groups[g + 4][i] << 4);
         if (fs_high_bits(kind) == 1) {
             memset(panel + 256, 0, 64);
             for (int g = 0; g < 8; g++)

@@ -153,7 +153,8 @@ def bench(ctx: click.Context, /, files: tuple[str, ...], **flags: Any) -> int:
     of that. A ratio (1.50x) is Fireside's speed over the peer's.
 
     Shapes for --make-shape are 15m, 42m, 110m, 1.1b, 7b, or dim/hidden/layers/heads[/kv[/vocab]];
-    types are f32 (the default), f16, q8_0, q4_0. The same shape always gives the same file.
+    types are f32 (the default), f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k,
+    q6_k. The same shape always gives the same file.
 
     Examples:
       fireside bench
