@@ -33,9 +33,8 @@ from fireside.engine.checkpoints.types import (
 )
 from fireside.engine.config import ModelConfig
 
-TYPES = {
-    name.lower(): name for name in "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K".split()
-}
+_NAMES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+TYPES = {name.lower(): name for name in _NAMES}
 CONTEXT = 2048
 VOCAB = 32000
 SMALLEST_VOCAB = 3 + 256 + 1  # control pieces, bytes, the space
