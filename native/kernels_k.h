@@ -58,6 +58,7 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND);
     const uint8_t *scales = weights + w->blocks * size;
+    const int64_t far = fs_far(P, step);
     const int S = FS_SUMS(KIND);
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
@@ -73,9 +74,9 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
                 const uint8_t *block = weights + p * step;
                 w64 nibbles = w_load(block + g * 64);
                 if (R == 1 || row == 0) {
-                    v_prefetch(block + P * step + g * 64);
-                    if (g == 0 && size > 256) v_prefetch(block + P * step + 256);
-                    if (g == 0 && size > 320) v_prefetch(block + P * step + 320);
+                    v_prefetch(block + far + g * 64);
+                    if (g == 0 && size > 256) v_prefetch(block + far + 256);
+                    if (g == 0 && size > 320) v_prefetch(block + far + 320);
                 }
                 low[p] = fs_numbers(KIND, block, nibbles, g);
                 high[p] = fs_numbers(KIND, block, nibbles, g + 4);
