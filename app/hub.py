@@ -24,7 +24,7 @@ from fireside.engine import FiresideError
 
 INSTALL = "pip install 'fireside[hub]', or pip install huggingface_hub"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)  # of a model in several files
 # What a folder of safetensors needs beside the weights
 BESIDE = frozenset(
     ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
@@ -59,7 +59,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Choice:
-    """A model in a repository: one GGUF file, or a folder of safetensors."""
+    """A model in a repository: one GGUF file, several, or a folder of safetensors."""
 
     label: str
     files: tuple[RemoteFile, ...]
@@ -99,9 +99,16 @@ def choices(repository: Repository) -> list[Choice]:
         Choice(file.name, (file,))
         for file in repository.files
         if file.name.lower().endswith(".gguf")
-        and not SPLIT.search(file.name)
+        and not PART.fullmatch(file.name)
         and "mmproj" not in file.name.lower()
     ]
+    parts: dict[tuple[str, str], list[RemoteFile]] = {}
+    for file in sorted(repository.files, key=lambda file: file.name):
+        if match := PART.fullmatch(file.name):
+            parts.setdefault((match[1], match[3]), []).append(file)
+    for (stem, count), files in parts.items():
+        if len(files) == int(count):
+            found.append(Choice(f"{stem}.gguf", tuple(files), Path(stem).name))
     weights = [f for f in repository.files if f.name.endswith(".safetensors") and "/" not in f.name]
     named = [f for f in weights if f.name.startswith("model")]
     if named and any(f.name == "config.json" for f in repository.files):

@@ -46,8 +46,9 @@ def pull(
     """Get a model from the Hugging Face hub into your models folder.
 
     FILE is a file of the repository or a type (Q8_0). Without it a terminal asks; elsewhere
-    Q4_K_M is taken, then Q8_0, else another common type, else the smallest file. A repository
-    without GGUF files is got as a folder: safetensors, configuration and tokenizer.
+    Q4_K_M is taken, then Q8_0, else another common type, else the smallest. A repository without
+    GGUF files is got as a folder: safetensors, configuration and tokenizer; so is a model that
+    was cut into several GGUF files.
 
     The path is printed on standard output. What was cut short is continued by the same command;
     checksums are those of the hub. It needs the package huggingface_hub, and takes HF_TOKEN (for
@@ -135,7 +136,9 @@ def get(repository: Repository, choice: Choice, force: bool) -> int:
 
     models = Paths.find().models_dir
     target = models / (choice.folder or Path(choice.label).name)
-    wanted = [(file, target / file.name if choice.folder else target) for file in choice.files]
+    wanted = [
+        (file, target / Path(file.name).name if choice.folder else target) for file in choice.files
+    ]
     progress = Progress()
     todo = []
     for file, path in wanted:
@@ -177,8 +180,9 @@ def get(repository: Repository, choice: Choice, force: bool) -> int:
             progress.clear()
     if not todo:
         say(f"{target} is there already, and is what the hub has")
-    click.echo(str(target))
-    open_checkpoint(target)  # what is wrong with it is told, exit code 3
-    stem = target.name if choice.folder else target.stem
-    say(f"use it with --model {stem}")
+    # a model in several GGUF files is opened by its first
+    model = wanted[0][1] if choice.label.endswith(".gguf") else target
+    click.echo(str(model))
+    open_checkpoint(model)  # what is wrong with it is told, exit code 3
+    say(f"use it with --model {model.name if model.is_dir() else model.stem}")
     return 0

@@ -209,6 +209,22 @@ def test_a_folder_of_safetensors(cli: Cli, server: Hub, pull: Pull) -> None:
     assert found == files
 
 
+def test_a_model_in_several_files(cli: Cli, server: Hub, pull: Pull) -> None:
+    parts = {f"big/m-Q4_0-0000{i}-of-00002.gguf": b"part %d" % i for i in (1, 2)}
+    server.repositories["o/big"] = {**parts, "m-Q8_0-00001-of-00003.gguf": b"two are missing"}
+    listed = json.loads(pull("o/big", "--list", "--json").stdout)
+    assert [(e["name"], e["type"], e["files"]) for e in listed] == [
+        ("big/m-Q4_0.gguf", "Q4_0", sorted(parts))
+    ]
+    done = pull("o/big")
+    folder = models(cli) / "m-Q4_0"
+    assert done.stdout.decode() == f"{folder / 'm-Q4_0-00001-of-00002.gguf'}\n"
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        Path(name).name: data for name, data in parts.items()
+    }
+    assert done.returncode == 3  # these are no models
+
+
 def test_a_terminal_is_asked(cli: Cli, server: Hub, model: bytes, tmp_path: Path) -> None:
     server.repositories["o/tiny"] = {"a-Q4_0.gguf": b"x", "b-F32.gguf": model}
     master, slave = pty.openpty()
