@@ -37,7 +37,8 @@ def test_json_is_whole_when_interrupted(cli: Cli) -> None:
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(20)]
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=20)
+    rest = process.stdout.read()  # not communicate(), which does not see what readline() has read
+    process.wait(timeout=20)
     events = [json.loads(line) for line in [*lines, *rest.splitlines()]]
     assert events[-1]["event"] == "finished"
     assert events[-1]["finish_reason"] == "aborted"
