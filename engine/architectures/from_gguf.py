@@ -174,7 +174,7 @@ def rope(v: View, head_dim: int, style: RopeStyle) -> dict[str, Any]:
 def scaling(v: View, rope_dim: int, theta: float) -> tuple[np.ndarray[Any, Any], float]:
     """By how much the frequencies are divided, [rope_dim / 2], and the factor of cos and sin."""
     same = np.ones(rope_dim // 2)
-    kind = v.fields.metadata.get(v.prefix + "rope.scaling.type", "none")
+    kind = v.fields.string(v.prefix + "rope.scaling.type", "none")
     factor = v.number("rope.scaling.factor", 0.0, 0.0, 1e6)
     factor = factor or v.number("rope.scale_linear", 0.0, 0.0, 1e6) or 1.0
     if kind == "linear" or (kind == "none" and factor == 1):
