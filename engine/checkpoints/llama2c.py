@@ -73,6 +73,22 @@ class Header:
             return f"group_size is {self.group_size}, expected 1 to {MAX_GROUP}"
         return ""
 
+    def config(self, norm_eps: float = 1e-5, theta: float = 10000.0) -> ModelConfig:
+        """The same for the engine."""
+        return ModelConfig(
+            architecture="llama",
+            dim=self.dim,
+            hidden_dim=self.hidden_dim,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
+            vocab_size=self.vocab_size,
+            context_length=self.seq_len,
+            head_dim=self.head_dim,
+            norm_eps=norm_eps,
+            rope_theta=theta,
+        )
+
 
 def make_header(version: int, numbers: Sequence[int], shared: bool, group_size: int = 0) -> Header:
     """A header of the seven numbers (FIELDS) that every version has."""
@@ -205,17 +221,7 @@ def read(path: Path) -> Checkpoint:
         )
     tensors.pop(_FREQUENCIES, None)
     check_scales(path, tensors)
-    config = ModelConfig(
-        architecture="llama",
-        dim=h.dim,
-        hidden_dim=h.hidden_dim,
-        n_layers=h.n_layers,
-        n_heads=h.n_heads,
-        n_kv_heads=h.n_kv_heads,
-        vocab_size=h.vocab_size,
-        context_length=h.seq_len,
-        head_dim=h.head_dim,
-    )
+    config = h.config()
     metadata: dict[str, object] = {"version": h.version, "shared_classifier": h.shared_classifier}
     if h.version == 2:
         metadata["group_size"] = h.group_size

@@ -48,19 +48,7 @@ def llama_config(
     h = make_header(0, sizes, False)
     if fault := h.fault():
         raise CheckpointError(f"{path}: {fault}", "its configuration is damaged")
-    return ModelConfig(
-        architecture="llama",
-        dim=h.dim,
-        hidden_dim=h.hidden_dim,
-        n_layers=h.n_layers,
-        n_heads=h.n_heads,
-        n_kv_heads=h.n_kv_heads,
-        vocab_size=h.vocab_size,
-        context_length=h.seq_len,
-        head_dim=h.head_dim,
-        norm_eps=norm_eps,
-        rope_theta=theta,
-    )
+    return h.config(norm_eps, theta)
 
 
 def plain_names(state: Mapping[str | int, object]) -> dict[str, TensorRef]:

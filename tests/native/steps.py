@@ -18,6 +18,24 @@ from fireside.engine.plan import Embed, MatMul, Plan, PlanBuilder, SelectRows
 from tests.models import random_tensor
 
 Floats = NDArray[np.float32]
+KINDS: list[tuple[Quant, str, KV]] = [
+    ("none", "F32", "f32"),
+    ("none", "F16", "f16"),
+    ("q8", "F32", "f16"),
+    ("q4", "F32", "q8"),
+]
+
+
+def tokens_for(vocab: int, n: int) -> np.ndarray:
+    return np.random.default_rng(9).integers(0, vocab, n).astype(np.int32)
+
+
+def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats:
+    cache = executor.new_cache(len(tokens))
+    parts = [
+        executor.step(cache, tokens[i : i + size], i, "all") for i in range(0, len(tokens), size)
+    ]
+    return np.concatenate(parts)
 
 
 def build(

@@ -11,29 +11,10 @@ import pytest
 
 from fireside.engine import executors, reference
 from fireside.engine.executors import KV, Aborted, Quant, native_library
-from fireside.engine.executors.native import NativeExecutor
 from tests.models import SHAPES, random_checkpoint
-from tests.native.steps import Floats, llama
+from tests.native.steps import KINDS, in_pieces, llama, tokens_for
 
 N = 100  # more than a page of the cache
-KINDS: list[tuple[Quant, str, KV]] = [
-    ("none", "F32", "f32"),
-    ("none", "F16", "f16"),
-    ("q8", "F32", "f16"),
-    ("q4", "F32", "q8"),
-]
-
-
-def tokens_for(vocab: int, n: int = N) -> np.ndarray:
-    return np.random.default_rng(9).integers(0, vocab, n).astype(np.int32)
-
-
-def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats:
-    cache = executor.new_cache(len(tokens))
-    parts = [
-        executor.step(cache, tokens[i : i + size], i, "all") for i in range(0, len(tokens), size)
-    ]
-    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -41,7 +22,7 @@ def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats
 def test_agrees_with_the_reference(isa: str, shape: str, tied: bool) -> None:
     config = SHAPES[shape]
     checkpoint = random_checkpoint(config, 1, tied=tied)
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     expected = reference.forward(config, reference.weights(checkpoint), tokens.tolist())
     logits = in_pieces(llama(checkpoint, isa=isa, kv="f32"), tokens, N)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
@@ -52,7 +33,7 @@ def test_agrees_with_the_reference(isa: str, shape: str, tied: bool) -> None:
 def test_same_bits_however_it_is_cut(shape: str, quant: Quant, block: str, kv: KV) -> None:
     config = SHAPES[shape]
     checkpoint = random_checkpoint(config, 2, block, tied=shape != "odd")
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     expected = None
     for isa in native_library.instruction_sets():
         for threads in (1, 2, 3, 4):
@@ -75,7 +56,7 @@ def test_many_rows_go_through_in_chunks() -> None:
 
 def test_rows_none_fills_the_cache() -> None:
     config = SHAPES["grouped"]
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     executor = llama(random_checkpoint(config, 4))
     cache = executor.new_cache(N)
     assert executor.step(cache, tokens[:-1], 0, "none").shape == (0, config.vocab_size)
@@ -86,7 +67,7 @@ def test_rows_none_fills_the_cache() -> None:
 def test_what_lies_beyond_in_the_cache_does_not_matter() -> None:
     config = SHAPES["odd"]
     executor = llama(random_checkpoint(config, 5))
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     cache = executor.new_cache(N)
     first = executor.step(cache, tokens, 0, "all")
     again = executor.step(cache, tokens[:10], 0, "all")  # the cache still holds 54 more
@@ -156,7 +137,7 @@ def test_misuse_is_refused() -> None:
 def test_abort_is_for_the_running_step_or_the_next() -> None:
     config = SHAPES["plain"]
     executor = llama(random_checkpoint(config, 8), threads=2)
-    cache, tokens = executor.new_cache(N), tokens_for(config.vocab_size)
+    cache, tokens = executor.new_cache(N), tokens_for(config.vocab_size, N)
     executor.abort()
     with pytest.raises(Aborted):
         executor.step(cache, tokens, 0, "last")

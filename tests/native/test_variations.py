@@ -11,32 +11,13 @@ import pytest
 from fireside.engine import architectures
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.executors import KV, Quant, native_library
-from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.executors.native_lowering import Lowering
 from fireside.engine.executors.native_weights import plan_layout
 from fireside.engine.executors.numpy_executor import NumpyExecutor
 from tests.models import VARIATIONS, random_checkpoint, random_tensor
-from tests.native.steps import Floats, llama
+from tests.native.steps import KINDS, Floats, in_pieces, llama, tokens_for
 
 N = 90  # more than a page of the cache
-KINDS: list[tuple[Quant, str, KV]] = [
-    ("none", "F32", "f32"),
-    ("none", "F16", "f16"),
-    ("q8", "F32", "f16"),
-    ("q4", "F32", "q8"),
-]
-
-
-def tokens_for(vocab: int, n: int = N) -> np.ndarray:
-    return np.random.default_rng(9).integers(0, vocab, n).astype(np.int32)
-
-
-def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats:
-    cache = executor.new_cache(len(tokens))
-    parts = [
-        executor.step(cache, tokens[i : i + size], i, "all") for i in range(0, len(tokens), size)
-    ]
-    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("name", VARIATIONS)
@@ -44,7 +25,7 @@ def in_pieces(executor: NativeExecutor, tokens: np.ndarray, size: int) -> Floats
 def test_agrees_with_numpy(isa: str, name: str, tied: bool) -> None:
     config = VARIATIONS[name]
     checkpoint = random_checkpoint(config, 1, tied=tied)
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     plan = architectures.get("llama").plan(config, tied)
     oracle = NumpyExecutor(plan, checkpoint, "none", None, "f32")
     expected = oracle.step(oracle.new_cache(N), tokens, 0, "all")
@@ -57,7 +38,7 @@ def test_agrees_with_numpy(isa: str, name: str, tied: bool) -> None:
 def test_same_bits_however_it_is_cut(name: str, quant: Quant, block: str, kv: KV) -> None:
     config = VARIATIONS[name]
     checkpoint = random_checkpoint(config, 2, block)
-    tokens = tokens_for(config.vocab_size)
+    tokens = tokens_for(config.vocab_size, N)
     expected = None
     for isa in native_library.instruction_sets():
         for threads in (1, 3):

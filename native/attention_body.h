@@ -1,0 +1,248 @@
+/* Attention over the pages of a cache; a part of kernels_body.h. */
+
+/* ---- attention: lane = position for the scores, lane = element for the values ----
+ *
+ * Pages one after the other, all queries with each. A score is one chain over the elements, an output
+ * one chain over the positions: neither depends on the queries beside it, nor on whether a page was
+ * turned into floats once for all of them (many queries) or is where it is read (few). */
+
+/* 16 numbers of a cache from `index` on, as the floats that they stand for */
+FS_INLINE v16 v_cached(const int KIND, const char *p, int64_t index, v16 scale)
+{
+    if (KIND == FS_KV_F32) return v_load((const float *)p + index);
+    if (KIND == FS_KV_F16) return v_half((const uint16_t *)p + index);
+    return v_mul(v_from_i8((const int8_t *)p + index), scale);
+}
+
+/* scores of N queries with B blocks of a page's keys */
+FS_INLINE void fs_score_tile(const int KIND, const int N, const int B, const fs_attend *a,
+                             const char *keys, int32_t query, int32_t block, float *scores)
+{
+    const int64_t dim = a->head_dim, groups = (dim + FS_BLOCK - 1) / FS_BLOCK;
+    const int64_t unit = KIND == FS_KV_Q8 ? FS_BLOCK : dim;
+    const float *scales = (const float *)(keys + FS_PAGE * dim) + block * groups * FS_LANES;
+    const float *q = a->q + query * dim;
+    const int64_t index = block * dim * FS_LANES;
+    v16 acc[A_MANY][A_ALONE], s[A_ALONE];
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int b = 0; b < B; b++) acc[i][b] = v_set(0.0f);
+    for (int64_t first = 0; first < dim; first += unit, scales += FS_LANES) {
+        const int64_t end = first + unit < dim ? first + unit : dim;
+        FS_UNROLL for (int b = 0; b < B; b++)
+            s[b] = KIND == FS_KV_Q8 ? v_load(scales + b * groups * FS_LANES) : v_set(1.0f);
+        for (int64_t d = first; d < end; d++) {
+            v16 k[A_ALONE];
+            FS_UNROLL for (int b = 0; b < B; b++)
+                k[b] = v_cached(KIND, keys, index + (b * dim + d) * FS_LANES, s[b]);
+            FS_UNROLL for (int i = 0; i < N; i++) {
+                v16 c = v_set(q[i * dim + d]);
+                FS_UNROLL for (int b = 0; b < B; b++) acc[i][b] = v_fma(k[b], c, acc[i][b]);
+            }
+        }
+    }
+    v16 scale = v_set(a->scale);
+    scores += query * a->score_stride + block * FS_LANES;
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int b = 0; b < B; b++)
+            v_store(scores + i * a->score_stride + b * FS_LANES, v_mul(acc[i][b], scale));
+}
+
+/* of N queries: those blocks of a page of which the last of them sees something */
+FS_INLINE void fs_score_page(const int KIND, const int N, const fs_attend *a, const char *keys,
+                             int32_t query, int64_t start)
+{
+    const int64_t seen = a->length[query + N - 1] - start;
+    const int32_t blocks = (int32_t)((seen < FS_PAGE ? seen + FS_LANES - 1 : FS_PAGE) / FS_LANES);
+    const int B = N == 1 ? A_ALONE : A_BLOCKS;
+    int32_t block = 0;
+    for (; block + B <= blocks; block += B)
+        fs_score_tile(KIND, N, B, a, keys, query, block, a->scores + start);
+    for (; block < blocks; block++)
+        fs_score_tile(KIND, N, 1, a, keys, query, block, a->scores + start);
+}
+
+/* Lanes of a, a vector of scores from t on, that lie in [begin, length); the others of b. */
+FS_INLINE v16 v_within(v16 a, v16 b, int32_t t, int32_t begin, int32_t length)
+{
+    if (t < begin) a = v_keep_n(b, a, begin - t);
+    return length - t < FS_LANES ? v_keep_n(a, b, length - t) : a;
+}
+
+/* scores [begin, length) -> e^(score - max), in place, those of begin's page before it -> 0; returns
+ * 1 / their sum. softcap 0: none. */
+FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, float softcap)
+{
+    const v16 low = v_set(-3.4e38f), zero = v_set(0.0f);
+    const int32_t first = begin / FS_LANES * FS_LANES;
+    v16 most = low, sum = zero;
+    for (int32_t t = begin / FS_PAGE * FS_PAGE; t < first; t += FS_LANES) v_store(scores + t, zero);
+    for (int32_t t = first; t < length; t += FS_LANES) {
+        v16 s = v_load(scores + t);
+        if (softcap != 0.0f) {
+            s = v_softcap(s, v_set(softcap));
+            v_store(scores + t, s);
+        }
+        most = v_max(most, v_within(s, low, t, begin, length));
+    }
+    most = v_set(v_hmax(most));
+    for (int32_t t = first; t < length; t += FS_LANES) {
+        v16 e = v_exp(v_sub(v_load(scores + t), most));
+        e = v_within(e, zero, t, begin, length);
+        v_store(scores + t, e);
+        sum = v_add(sum, e);
+    }
+    return 1.0f / v_sum(sum);
+}
+
+static float fs_softmax(float *x, int32_t width) { return fs_softmax_within(x, 0, width, 0.0f); }
+
+/* adds a page's values to C vectors of elements of N queries */
+FS_INLINE void fs_value_tile(const int KIND, const int N, const int C, const fs_attend *a,
+                             const char *values, int32_t query, int32_t element, int64_t start)
+{
+    const int64_t width = a->value_width, groups = (a->head_dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(values + FS_PAGE * width);
+    const float *p = a->scores + query * a->score_stride + start;
+    float *out = a->out + query * width + element;
+    v16 acc[A_MANY][A_ALONE];
+#define FS_VALUE(t, c)                                                                          \
+    v_cached(KIND, values, (t) * width + element + (c) * FS_LANES,                              \
+             KIND == FS_KV_Q8 ? v_set(scales[(t) * groups + (element / FS_LANES + (c)) / 2])    \
+                              : v_set(1.0f))
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_load(out + i * width + c * FS_LANES);
+    int64_t common = a->length[query] - start, t = 0;
+    if (common > FS_PAGE) common = FS_PAGE;
+    for (; t < common; t++) {
+        v16 v[A_ALONE];
+        FS_UNROLL for (int c = 0; c < C; c++) v[c] = FS_VALUE(t, c);
+        FS_UNROLL for (int i = 0; i < N; i++) {
+            v16 s = v_set(p[i * a->score_stride + t]);
+            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, v[c], acc[i][c]);
+        }
+    }
+    FS_UNROLL for (int i = 0; i < N; i++) {
+        int64_t end = a->length[query + i] - start;
+        if (end > FS_PAGE) end = FS_PAGE;
+        for (t = common; t < end; t++) {
+            v16 s = v_set(p[i * a->score_stride + t]);
+            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, FS_VALUE(t, c), acc[i][c]);
+        }
+        FS_UNROLL for (int c = 0; c < C; c++) v_store(out + i * width + c * FS_LANES, acc[i][c]);
+    }
+#undef FS_VALUE
+}
+
+FS_INLINE void fs_value_page(const int KIND, const int N, const fs_attend *a, const char *values,
+                             int32_t query, int64_t start)
+{
+    const int C = N == 1 ? A_ALONE : A_WIDE;
+    int32_t element = 0, width = a->value_width;
+    for (; element + C * FS_LANES <= width; element += C * FS_LANES)
+        fs_value_tile(KIND, N, C, a, values, query, element, start);
+    if (C > 3 && element + 3 * FS_LANES == width) { /* heads of 48 */
+        fs_value_tile(KIND, N, C > 3 ? 3 : 1, a, values, query, element, start);
+        return;
+    }
+    for (; element < width; element += FS_LANES)
+        fs_value_tile(KIND, N, 1, a, values, query, element, start);
+}
+
+/* a page's keys or values as floats, into the scratch */
+FS_INLINE void fs_unpack_keys(const int KIND, const fs_attend *a, const char *keys, int64_t seen)
+{
+    const int64_t dim = a->head_dim, groups = (dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(keys + FS_PAGE * dim);
+    for (int64_t b = 0; b * FS_LANES < seen; b++)
+        for (int64_t d = 0; d < dim; d++) {
+            const float *s = scales + (b * groups + d / FS_BLOCK) * FS_LANES;
+            v16 scale = KIND == FS_KV_Q8 ? v_load(s) : v_set(1.0f);
+            int64_t index = (b * dim + d) * FS_LANES;
+            v_store(a->page + index, v_cached(KIND, keys, index, scale));
+        }
+}
+
+FS_INLINE void fs_unpack_values(const int KIND, const fs_attend *a, const char *values, int64_t seen)
+{
+    const int64_t width = a->value_width, groups = (a->head_dim + FS_BLOCK - 1) / FS_BLOCK;
+    const float *scales = (const float *)(values + FS_PAGE * width);
+    for (int64_t t = 0; t < seen; t++)
+        for (int64_t i = 0; i < width; i += FS_LANES) {
+            float s = KIND == FS_KV_Q8 ? scales[t * groups + i / FS_BLOCK] : 1.0f;
+            v_store(a->page + t * width + i, v_cached(KIND, values, t * width + i, v_set(s)));
+        }
+}
+
+#define FS_QUERY_TILES(page, KIND, data)                                                        \
+    for (; i + A_MANY <= end; i += A_MANY) page(KIND, A_MANY, a, data, i, start);               \
+    for (; i + A_FEW <= end; i += A_FEW) page(KIND, A_FEW, a, data, i, start);                  \
+    for (; i < end; i++) page(KIND, 1, a, data, i, start)
+
+/* how many queries see something before `position`; the first of all sees the least */
+FS_INLINE int32_t fs_queries_before(const fs_attend *a, int64_t position)
+{
+    int32_t n = a->queries;
+    while (n && a->begin[n - 1] >= position) n--;
+    return n;
+}
+
+/* BARE: pages are read where they are */
+FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a)
+{
+    const int64_t last = a->length[a->queries - 1], width = a->value_width;
+    float inverse[FS_QUERIES];
+    const int64_t begin = a->begin[0] / FS_PAGE * FS_PAGE;
+    int32_t i = 0; /* queries [i, end) see something of the page */
+    for (int64_t start = begin; start < last; start += FS_PAGE) {
+        const char *keys = a->pages[start / FS_PAGE] + a->keys;
+        const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
+        if (!BARE) fs_unpack_keys(KIND, a, keys, last - start < FS_PAGE ? last - start : FS_PAGE);
+        if (BARE) {
+            FS_QUERY_TILES(fs_score_page, KIND, keys);
+        } else {
+            FS_QUERY_TILES(fs_score_page, FS_KV_F32, (const char *)a->page);
+        }
+        for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
+    }
+    for (i = 0; i < a->queries; i++) {
+        inverse[i] = fs_softmax_within(a->scores + i * a->score_stride, a->begin[i], a->length[i],
+                                       a->softcap);
+        for (int64_t e = 0; e < width; e += FS_LANES) v_store(a->out + i * width + e, v_set(0.0f));
+    }
+    i = 0;
+    for (int64_t start = begin; start < last; start += FS_PAGE) {
+        const char *values = a->pages[start / FS_PAGE] + a->values;
+        const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
+        if (!BARE) fs_unpack_values(KIND, a, values, last - start < FS_PAGE ? last - start : FS_PAGE);
+        if (BARE) {
+            FS_QUERY_TILES(fs_value_page, KIND, values);
+        } else {
+            FS_QUERY_TILES(fs_value_page, FS_KV_F32, (const char *)a->page);
+        }
+        for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
+    }
+    for (i = 0; i < a->queries; i++)
+        for (int64_t e = 0; e < width; e += FS_LANES) {
+            float *out = a->out + i * width + e;
+            v_store(out, v_mul(v_load(out), v_set(inverse[i])));
+        }
+}
+
+static void fs_attend_queries(const fs_attend *a)
+{
+    const int many = a->queries >= 2 * A_MANY;
+    switch (a->kind) {
+    case FS_KV_F32: fs_attend_kind(FS_KV_F32, 1, a); break;
+    case FS_KV_F16:
+        if (many)
+            fs_attend_kind(FS_KV_F16, 0, a);
+        else
+            fs_attend_kind(FS_KV_F16, 1, a);
+        break;
+    default:
+        if (many)
+            fs_attend_kind(FS_KV_Q8, 0, a);
+        else
+            fs_attend_kind(FS_KV_Q8, 1, a);
+    }
+}
