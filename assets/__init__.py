@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class SampleStory:
+    """A short story that people wrote for Fireside; paragraphs are parted by an empty line."""
+
+    title: str
+    text: str
 
 
 def storyteller() -> Path:
@@ -16,3 +25,12 @@ def openings() -> list[str]:
     """Opening lines to begin a story with."""
     text = (HERE / "openings.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
+
+
+def stories() -> list[SampleStory]:
+    """Short stories to read, by title. In a file the title is the first line."""
+    found = []
+    for path in sorted((HERE / "stories").glob("*.txt")):
+        title, _, text = path.read_text(encoding="utf-8").partition("\n")
+        found.append(SampleStory(title.strip(), text.strip()))
+    return found

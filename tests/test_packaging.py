@@ -81,6 +81,8 @@ def test_the_wheel_from_the_sdist_tells_a_story(sdist: Path, tmp_path: Path) -> 
                 assert f"fireside/{folder}/{path.relative_to(ROOT / folder)}" in packed
     assert "fireside/assets/storyteller/storyteller.gguf" in packed
     assert "fireside/assets/openings.txt" in packed
+    for path in (ROOT / "assets" / "stories").iterdir():
+        assert f"fireside/assets/stories/{path.name}" in packed
     bin_folder = install(wheel, tmp_path)
     native = write(bin_folder, tmp_path, "--kernels", "native")
     plain = write(bin_folder, tmp_path, "--kernels", "numpy")

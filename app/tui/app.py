@@ -79,7 +79,7 @@ class FiresideApp(App[None]):
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
-        opening = Opening(assets.openings(), chance or random.Random())
+        opening = Opening(assets.openings(), assets.stories(), chance or random.Random())
         self.desk = Desk.make(settings, self.keeper, self.inference, opening)
 
     def _open_library(self) -> Library:

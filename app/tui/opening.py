@@ -1,4 +1,4 @@
-"""An empty page: a few first lines to choose from, and how it goes on."""
+"""An empty page: a few first lines to choose from, a story to read, and how it goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList, Static
+
+from fireside.assets import SampleStory
 
 COUNT = 6
 HINT = "Pick a first line, or write your own below; enter on an empty line lets the model begin."
@@ -39,11 +41,20 @@ class Opening(Vertical):
 
         text: str
 
-    def __init__(self, openings: Sequence[str], chance: random.Random) -> None:
+    @dataclass
+    class StoryChosen(Message):
+        """The page shall hold this story."""
+
+        story: SampleStory
+
+    def __init__(
+        self, openings: Sequence[str], stories: Sequence[SampleStory], chance: random.Random
+    ) -> None:
         super().__init__(id="opening")
         self.openings = list(openings)
+        self.stories = list(stories)
         self.chance = chance
-        self._shown: list[str] = []
+        self._shown: list[str | SampleStory] = []
 
     def compose(self) -> ComposeResult:
         """A question, lines, a hint."""
@@ -56,11 +67,19 @@ class Opening(Vertical):
         self.deal()
 
     def deal(self) -> None:
-        """Show a few others."""
-        self._shown = self.chance.sample(self.openings, min(COUNT, len(self.openings)))
+        """Show a few others, and one story."""
+        self._shown = [
+            *self.chance.sample(self.openings, min(COUNT, len(self.openings))),
+            *self.chance.sample(self.stories, min(1, len(self.stories))),
+        ]
         lines = self.query_one(OptionList)
         lines.clear_options()
-        lines.add_options(Content(line) for line in self._shown)
+        lines.add_options(
+            Content(x)
+            if isinstance(x, str)
+            else Content.styled(f"Or read one of ours: “{x.title}”", "italic")
+            for x in self._shown
+        )
 
     def enter(self, last: bool = False) -> None:
         """Take the focus from the line below."""
@@ -72,4 +91,8 @@ class Opening(Vertical):
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.post_message(self.Chosen(self._shown[event.option_index]))
+        chosen = self._shown[event.option_index]
+        if isinstance(chosen, str):
+            self.post_message(self.Chosen(chosen))
+        else:
+            self.post_message(self.StoryChosen(chosen))

@@ -106,8 +106,10 @@ def write_tokens(path: Path, documents: Sequence[list[int]]) -> int:
     return int(offsets[-1])
 
 
-def prepare(corpus: Path, out: Path, vocab_size: int = 4096, seed: int = 1) -> None:
-    """Train the tokenizer and write every token file."""
+def prepare(
+    corpus: Path, out: Path, vocab_size: int = 4096, copies: int = 8, seed: int = 1
+) -> None:
+    """Train the tokenizer and write every token file; `copies` times with other names."""
     out.mkdir(parents=True, exist_ok=True)
     stories = list(read_texts(corpus / "tinystories-train.jsonl.xz"))
     books = list(read_texts(corpus / "nursery-books.jsonl.xz"))
@@ -120,10 +122,12 @@ def prepare(corpus: Path, out: Path, vocab_size: int = 4096, seed: int = 1) -> N
     rng = random.Random(seed)
     counts = {
         "stories": write_tokens(out / "stories", [story(text) for text in stories]),
-        "swapped": write_tokens(out / "swapped", [story(swap_names(t, rng)) for t in stories]),
         # A book's passage neither begins nor ends as a story does: no BOS, no EOS.
         "books": write_tokens(out / "books", [tokenizer.encode(text) for text in books]),
     }
+    for i in range(copies):
+        swapped = [story(swap_names(text, rng)) for text in stories]
+        counts[f"swapped-{i}"] = write_tokens(out / f"swapped-{i}", swapped)
     # Held out. The text is measured as it stands: not cleaned.
     with lzma.open(corpus / "tinystories-valid.jsonl.xz", "rt", encoding="utf-8") as lines:
         valid = [json.loads(line)["text"] for line in lines]
@@ -172,12 +176,15 @@ def epoch_batches(
 
     A row is a whole document from its first token, as it will be when the model writes; rows of
     similar length share a batch, so hardly anything is padding. `swapped` is the chance that a
-    story comes with other names, `books` the share of book passages beside the stories, and
-    `joined` the share of stories that stand several to a row, up to the context, so that late
-    positions are trained too. The same arguments give the same batches.
+    story comes with other names, which are others in each epoch while the copies last; `books`
+    the share of book passages beside the stories, and `joined` the share of stories that stand
+    several to a row, up to the context, so that late positions are trained too. The same arguments
+    give the same batches.
     """
     rng = np.random.default_rng([seed, epoch])
-    sources = [Documents.open(data / name) for name in ("stories", "swapped", "books")]
+    copies = len(list(data.glob("swapped-*.bin")))
+    names = ("stories", f"swapped-{epoch % copies}", "books")
+    sources = [Documents.open(data / name) for name in names]
     order = rng.permutation(len(sources[0]))
     rows = [sources[int(rng.random() < swapped)][i] for i in order]
     cut = int(len(rows) * joined)
@@ -239,8 +246,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--vocab-size", type=int, default=4096)
+    parser.add_argument("--copies", type=int, default=8, help="of the stories, with other names")
     args = parser.parse_args()
-    prepare(args.corpus, args.work / "data", args.vocab_size)
+    prepare(args.corpus, args.work / "data", args.vocab_size, args.copies)
 
 
 if __name__ == "__main__":

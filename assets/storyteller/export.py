@@ -142,6 +142,16 @@ def read_gguf(path: Path) -> Storyteller:
     return model.eval()
 
 
+def same_vocabulary(path: Path, tokenizer: sentencepiece.SentencePieceProcessor) -> bool:
+    """Whether a file's pieces and their scores are the tokenizer's, one by one."""
+    fields = gguf.GGUFReader(path).fields
+    pieces = fields["tokenizer.ggml.tokens"].contents()
+    scores = np.array(fields["tokenizer.ggml.scores"].contents(), np.float32)
+    ids = range(tokenizer.get_piece_size())
+    ours = np.array([tokenizer.get_score(i) for i in ids], np.float32)
+    return pieces == [tokenizer.id_to_piece(i) for i in ids] and np.array_equal(scores, ours)
+
+
 def add_vocabulary(
     writer: gguf.GGUFWriter, tokenizer: sentencepiece.SentencePieceProcessor
 ) -> None:
@@ -232,8 +242,11 @@ def main() -> None:
     model, state = load_checkpoint(args.work / "run" / "checkpoint.pt", args.average)
     tokenizer = data.load_tokenizer(args.work / "data")
     step, _, _, seen, *_ = state["progress"]
-    write_gguf(model, tokenizer, args.out, f"{seen / 1e6:.0f} million tokens seen.")
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes, step {step}, {seen:,} tokens seen")
+    note = f"{seen / 1e6:.0f} million tokens seen"
+    if state["start"]:
+        note += f" after a start from {state['start']}"
+    write_gguf(model, tokenizer, args.out, note + ".")
+    print(f"{args.out}: {args.out.stat().st_size:,} bytes, step {step}, {note}")
     if args.check:
         check(args.out, tokenizer)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import data
+import export
 import numpy as np
 import torch
 from model import Config, Storyteller, count_parameters
@@ -79,6 +80,17 @@ def make_optimizers(model: Storyteller, r: Recipe) -> list[torch.optim.Optimizer
     ]
 
 
+def load_start(model: Storyteller, path: Path, tokens: Path) -> None:
+    """Give the model the weights of a GGUF file of the same shape and the same vocabulary."""
+    if not export.same_vocabulary(path, data.load_tokenizer(tokens)):
+        raise SystemExit(f"{path} has another vocabulary than {tokens}: it cannot be the start.")
+    weights = export.read_gguf(path).state_dict()
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if shapes != {name: weight.shape for name, weight in model.state_dict().items()}:
+        raise SystemExit(f"{path} is a model of another shape: it cannot be the start.")
+    model.load_state_dict(weights)
+
+
 @torch.no_grad()
 def held_out_loss(model: Storyteller, documents: data.Documents, limit: int = 400) -> float:
     """Mean loss in nats a token, each story on its own after its BOS, its EOS counted."""
@@ -105,13 +117,20 @@ def train(
     compiled: bool = False,
     save_minutes: float = 3.0,
     eval_every: int = 100,
+    start: Path | None = None,
 ) -> Path:
-    """Train, or go on training, in work/run; returns the checkpoint's path."""
+    """Train, or go on training, in work/run; returns the checkpoint's path.
+
+    `start` is a GGUF file of export.py's whose weights a new run begins with, instead of random
+    ones; the optimisers begin anew. A run that is there already goes on as it was.
+    """
     run, tokens = work / "run", work / "data"
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / "checkpoint.pt"
     torch.manual_seed(recipe.seed)
     model = Storyteller(config, recipe.dropout).to(device).train()
+    if start:
+        load_start(model, start, tokens)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizers = make_optimizers(model, recipe)
     step, epoch, position, seen, seconds, books = 0, 0, 0, 0, 0.0, recipe.books
@@ -131,6 +150,7 @@ def train(
         state = {
             "config": dataclasses.asdict(config),
             "recipe": dataclasses.asdict(recipe),
+            "start": start.name if start else "",
             "model": model.state_dict(),
             "average": average,
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -221,6 +241,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; faster")
+    parser.add_argument("--start", type=Path, help="a GGUF file whose weights to begin with")
     for field in dataclasses.fields(Recipe):
         parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default))
     args = parser.parse_args()
@@ -232,7 +253,7 @@ def main() -> None:
     vocab_size = data.load_tokenizer(args.work / "data").get_piece_size()
     config = dataclasses.replace(config, vocab_size=vocab_size)
     print(f"{count_parameters(Storyteller(config)):,} parameters", flush=True)
-    train(config, recipe, args.work, args.device, args.compile)
+    train(config, recipe, args.work, args.device, args.compile, start=args.start)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,16 @@ def test_shipped_opening_lines() -> None:
     assert all(20 < len(line) < 80 for line in lines)
 
 
+def test_shipped_stories_have_a_title_and_a_few_paragraphs() -> None:
+    stories = assets.stories()
+    assert len({story.title for story in stories}) == len(stories) >= 4
+    for story in stories:
+        assert 5 < len(story.title) < 40
+        assert 150 <= len(story.text.split()) <= 350
+        assert story.text.count("\n\n") >= 4
+        assert story.text == story.text.strip()
+
+
 def invent_corpus(folder: Path) -> None:
     """Stories after a pattern, in the corpus's own format."""
     rng = random.Random(5)
@@ -83,7 +93,9 @@ def test_tiny_recipe_from_corpus_to_gguf(tmp_path: Path) -> None:
     corpus, work, out = tmp_path / "corpus", tmp_path / "work", tmp_path / "tiny.gguf"
     corpus.mkdir()
     invent_corpus(corpus)
-    run("data.py", "--corpus", corpus, "--work", work, "--vocab-size", "400")
+    run("data.py", "--corpus", corpus, "--work", work, "--vocab-size", "400", "--copies", "2")
+    copies = {path.read_bytes() for path in (work / "data").glob("s*.bin")}
+    assert len(copies) == 3  # the stories, and twice with other names
 
     # Broken off half-way and taken up again, it ends where it should.
     run("train.py", "--tiny", "--work", work, "--steps", "40")
@@ -113,6 +125,18 @@ def test_tiny_recipe_from_corpus_to_gguf(tmp_path: Path) -> None:
     ids, text = json.loads(done.stdout)
     assert model.encode(start) == ids
     assert start + told == text
+
+    # Another run begins where this one ended, but not with the pieces of another vocabulary.
+    (work / "run").rename(work / "first")
+    run("train.py", "--tiny", "--work", work, "--steps", "1", "--start", out)
+    again = list(csv.DictReader((work / "run" / "curve.csv").open(encoding="utf-8")))
+    assert float(again[0]["held_out_loss"]) < float(curve[-1]["held_out_loss"]) + 0.1
+    (work / "run").rename(work / "second")
+    command = [sys.executable, str(RECIPE / "train.py"), "--tiny", "--work", str(work)]
+    command += ["--start", str(assets.storyteller())]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert refused.returncode == 1
+    assert "another vocabulary" in refused.stderr
 
     figures = run("evaluate.py", out, "--corpus", corpus, "--stories", "3").splitlines()
     assert [line.split()[0] for line in figures] == [

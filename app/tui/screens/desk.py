@@ -227,6 +227,11 @@ class Desk(DeskActions):
         self.set_focus(self.line)
         self.scribe.go_on(event.text, self.panel.wish)
 
+    @on(Opening.StoryChosen)
+    def _sample_chosen(self, event: Opening.StoryChosen) -> None:
+        self.set_focus(self.line)
+        self.open_sample(event.story)
+
     @on(PromptLine.EditLast)
     def _edit_wanted(self) -> None:
         self.action_edit_last()

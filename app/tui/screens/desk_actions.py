@@ -21,6 +21,7 @@ from fireside.app.tui.scribe import Scribe
 from fireside.app.tui.switching import Switching
 from fireside.app.tui.widgets.manuscript import Manuscript
 from fireside.app.tui.widgets.prompt_line import PromptLine
+from fireside.assets import SampleStory
 
 if TYPE_CHECKING:
     from fireside.app.tui.app import FiresideApp
@@ -232,6 +233,16 @@ class DeskActions(DeskNotes):
                 self.set_focus(self.line)
 
         self.scribe.when_idle(deed)
+
+    def open_sample(self, story: SampleStory) -> None:
+        """Put one of our stories on the empty page: from now on it is one of the writer's own."""
+        if self.keeper.leaves or self.scribe.writing or not self.attempt(self.keeper.new):
+            return
+        self.keeper.rename(story.title)
+        self.keeper.write("writer", story.text)
+        self.lay_out()
+        self.call_after_refresh(self.page.jump_to_start)  # the page has no size before that
+        self.tell("It is yours now: read it, change it, or let the model go on from its end.")
 
     def _story_chosen(self, chosen: Chosen | None) -> None:
         self.set_focus(self.line)

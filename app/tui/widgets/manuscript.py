@@ -165,6 +165,11 @@ class Manuscript(ScrollView, can_focus=True):
         self._set_following(True)
         self._scroll_to_row(self.max_scroll_y)
 
+    def jump_to_start(self) -> None:
+        """Go to the beginning and stay there."""
+        self._set_following(False)
+        self._scroll_to_row(0)
+
     # -- selection
 
     @property
@@ -291,9 +296,10 @@ class Manuscript(ScrollView, can_focus=True):
         text_width = max(2, min(self.measure, width - gutter - 1))
         self._left = max(0, (width - text_width - gutter - 1) // 2)
         if text_width != self._story.width or self._chat:
-            top = self._top()
+            top, unseen = self._top(), self._story.row_count - self._rows_when_left
             self._story.rewrap(text_width)
             if not self.following:
+                self._rows_when_left = self._story.row_count - unseen
                 self.set_reactive(Manuscript.virtual_size, Size(0, self._story.row_count))
                 self._scroll_to_row(self._story.row_at(top))
         self._changed(0)

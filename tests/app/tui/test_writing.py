@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fireside import assets
 from tests.app.tui.conftest import Start
 from tests.app.tui.fake import WORDS, FakeInference
 
@@ -182,6 +183,30 @@ async def test_an_opening_line_is_picked(start: Start) -> None:
         assert desk.parts[0][1] in desk.desk.opening.openings
         assert not desk.desk.query_one("#opening").display
         assert desk.app.focused is desk.desk.line
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (40, 12)])
+async def test_a_story_of_ours_is_read_and_gone_on_from(
+    start: Start, size: tuple[int, int]
+) -> None:
+    async with start(FakeInference(" And then?"), size=size) as desk:
+        await desk.press("down", "end", "enter")
+        story = next(x for x in assets.stories() if x.text == desk.text)
+        assert desk.inference.requests == []  # it is there to be read
+        page = desk.desk.page
+        assert page.scroll_y == 0
+        assert page.lines_below == 0
+        assert desk.keeper.title == story.title
+        assert desk.app.focused is desk.desk.line
+        await desk.press("enter")
+        assert desk.inference.prompt == story.text
+        assert desk.text == story.text + " And then?"
+        kept = desk.keeper.library.last()  # a story like any other
+        assert kept is not None
+        assert kept.title == story.title
+        assert desk.keeper.library.text(kept.id) == desk.text
+        await desk.press("ctrl+z", "ctrl+z")
+        assert desk.text == ""
 
 
 async def test_a_failed_generation_is_one_line_and_the_desk_goes_on(start: Start) -> None:
