@@ -29,8 +29,9 @@ SOURCES = (
     "telling.c",
     "bandwidth.c",
     "governor.c",
+    "strings.c",
 )
-HEADERS = ("fireside.h", "sampler.h", "telling.h", "bandwidth.h", "governor.h")
+HEADERS = ("fireside.h", "sampler.h", "telling.h", "bandwidth.h", "governor.h", "strings.h")
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # -fno-schedule-insns: gcc for ARM would move loads up until a tile's registers do not suffice (for

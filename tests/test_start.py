@@ -114,6 +114,10 @@ def test_a_story_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     *_, modules, _ = run(IMPORTED, path, "auto", **os_environ).splitlines()
     heavy = {"textual", "rich", "sqlite3", "hashlib", "secrets", "numpy.random", "asyncio"}
     assert heavy.isdisjoint(modules.split())
+    # nor what reads other formats, knows other architectures, computes otherwise, converses
+    names = {"checkpoints.hf", "checkpoints.pickles", "architectures.gemma", "chat"}
+    names |= {"executors.numpy_executor", "tokenizers.bpe"}
+    assert names.isdisjoint(m.removeprefix("fireside.engine.") for m in modules.split())
 
 
 @native

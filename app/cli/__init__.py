@@ -33,7 +33,7 @@ def _spare_collections() -> None:
     import atexit
     import gc
 
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(100_000, 10, 10)  # what it takes to tell a story's first word
     atexit.register(gc.freeze)
 
 

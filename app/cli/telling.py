@@ -21,7 +21,6 @@ from fireside.engine import (
     Model,
     PrefillProgress,
     Session,
-    chat,
     load,
 )
 from fireside.engine.speculation import drafts
@@ -103,8 +102,11 @@ def begin(
     settings: Settings, prompt: str, turn: Turn | None, progress: Progress, guessing: bool = True
 ) -> Start:
     """Load the model, choose a seed where none is set, put the prompt as the model wants it."""
-    if turn is not None and turn.template not in ("", chat.OWN):
-        chat.get(turn.template)  # a wrong name is told before anything is loaded
+    if turn is not None:
+        from fireside.engine import chat  # here and below: most stories are no conversations
+
+        if turn.template not in ("", chat.OWN):
+            chat.get(turn.template)  # a wrong name is told before anything is loaded
     seed = settings.sampling.seed
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     model, load_s = load_model(settings, progress)
@@ -164,6 +166,8 @@ def tell(settings: Settings, prompt: str, output: Output, turn: Turn | None = No
 
 def as_turn(model: Model, prompt: str, turn: Turn) -> tuple[list[int], tuple[str, ...]]:
     """The ids of a conversation that begins with `prompt`, and the texts that end an answer."""
+    from fireside.engine import chat
+
     template = chat.choose(model.tokenizer.vocabulary, turn.template)
     system = [chat.Message("system", turn.system)] if turn.system else []
     messages = [*system, chat.Message("user", prompt)]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fireside.engine.architectures.hf import HfModel
-from fireside.engine.checkpoints.gguf_fields import Fields
-from fireside.engine.checkpoints.types import Tensor
-from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
-from fireside.engine.plan import Plan
+
+if TYPE_CHECKING:
+    from fireside.engine.architectures.hf import HfModel
+    from fireside.engine.checkpoints.gguf_fields import Fields
+    from fireside.engine.checkpoints.types import Tensor
+    from fireside.engine.config import ModelConfig
+    from fireside.engine.plan import Plan
+
+# Every architecture there is; the file that bears its name is imported when it is asked for.
+NAMES = (
+    "gemma", "gemma2", "gemma3", "gpt2", "gptneox", "llama", "olmo2", "phi3", "qwen2", "qwen3",
+    "qwen3moe", "smollm3", "stablelm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,22 +47,23 @@ def register(architecture: Architecture) -> Architecture:
 
 def get(name: str) -> Architecture:
     """The architecture called `name`; UnsupportedError lists the known ones."""
-    try:
-        return _REGISTRY[name]
-    except KeyError:
-        raise UnsupportedError(
-            f"unknown architecture {name!r}", f"this version runs {', '.join(sorted(_REGISTRY))}"
-        ) from None
+    if name not in _REGISTRY:
+        if name not in NAMES:
+            raise UnsupportedError(
+                f"unknown architecture {name!r}", f"this version runs {', '.join(names())}"
+            )
+        importlib.import_module(f"{__name__}.{name}")
+    return _REGISTRY[name]
 
 
 def names() -> tuple[str, ...]:
     """Names of all architectures."""
-    return tuple(sorted(_REGISTRY))
+    return tuple(sorted({*NAMES, *_REGISTRY}))
 
 
 def of_hugging_face(model_type: str) -> HfModel | None:
     """How folders of that `model_type` are read; None where no architecture knows it."""
-    for architecture in _REGISTRY.values():
+    for architecture in map(get, names()):
         for model in architecture.hf:
             if model_type in model.types:
                 return model
@@ -61,7 +72,7 @@ def of_hugging_face(model_type: str) -> HfModel | None:
 
 def hugging_face_types() -> tuple[str, ...]:
     """Every `model_type` that is known."""
-    return tuple(sorted(t for a in _REGISTRY.values() for m in a.hf for t in m.types))
+    return tuple(sorted(t for name in names() for m in get(name).hf for t in m.types))
 
 
 def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -78,20 +89,3 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], where: str
             raise CheckpointError(
                 f"{where}: tensor {name} has shape {list(tensor.shape)}, expected {list(shape)}"
             )
-
-
-from fireside.engine.architectures import (  # noqa: E402, F401  (fill the registry)
-    gemma,
-    gemma2,
-    gemma3,
-    gpt2,
-    gptneox,
-    llama,
-    olmo2,
-    phi3,
-    qwen2,
-    qwen3,
-    qwen3moe,
-    smollm3,
-    stablelm,
-)

@@ -7,8 +7,9 @@ and hands out the weights as places in the open file (source.py).
 
 from __future__ import annotations
 
+import importlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
 HEAD_BYTES = 512  # what `recognises` is shown of a file
+
+# The files of this package that hold a format, in the order in which they are asked. A file is
+# imported when it is asked: to read a GGUF file costs no time for the others.
+READERS = ("gguf", "ggml_legacy", "hf", "llama2c", "meta", "torch_pt")
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,21 @@ def register(checkpoint_format: Format) -> None:
     _REGISTRY[checkpoint_format.name] = checkpoint_format
 
 
+def formats() -> Iterator[Format]:
+    """All formats, those of readers that are imported already first."""
+    given: set[str] = set()
+    for reader in ("", *READERS):
+        if reader:
+            importlib.import_module(f"{__name__}.{reader}")
+        fresh = [entry for name, entry in _REGISTRY.items() if name not in given]
+        for entry in fresh:
+            given.add(entry.name)
+            yield entry
+
+
 def names() -> tuple[str, ...]:
     """Names of all formats."""
-    return tuple(_REGISTRY)
+    return tuple(entry.name for entry in formats())
 
 
 def read_head(path: Path) -> bytes:
@@ -109,10 +126,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def recognise(path: Path) -> Format:
     """The format of the file or folder at `path`; CheckpointError where none knows it."""
     head = read_head(path)
-    for checkpoint_format in _REGISTRY.values():
+    for checkpoint_format in formats():
         if checkpoint_format.recognises(path, head):
             return checkpoint_format
-    hint = f"this version reads {', '.join(_REGISTRY)}"
+    hint = f"this version reads {', '.join(names())}"
     if not head:
         raise CheckpointError(f"{path}: a folder, not a model file", hint)
     for beginning, explanation in _LOOKS_LIKE:
@@ -136,13 +153,3 @@ def check_tensors(checkpoint: Checkpoint) -> None:
             f" {config.architecture}",
             "this version cannot run this variant of the model",
         )
-
-
-from fireside.engine.checkpoints import (  # noqa: E402, F401  (fill the registry)
-    ggml_legacy,
-    gguf,
-    hf,
-    llama2c,
-    meta,
-    torch_pt,
-)

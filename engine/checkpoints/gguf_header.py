@@ -11,7 +11,6 @@ is read or allocated, and arrays stay views of what was read until somebody asks
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.executors import native_library
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
@@ -68,7 +68,7 @@ class StringArray(Sequence[str]):
     """The strings of an array, decoded when asked for."""
 
     def __init__(
-        self, key: str, where: Path, view: memoryview, ends: list[int], first: int
+        self, key: str, where: Path, view: memoryview, ends: Sequence[int], first: int
     ) -> None:
         self._key, self._where, self._view = key, where, view
         self._ends, self._first = ends, first
@@ -89,16 +89,25 @@ class StringArray(Sequence[str]):
         return self._decode(i, start, self._ends[i])
 
     def __iter__(self) -> Iterator[str]:
-        first, ends = self._first, self._ends
-        raw = self._view[first : ends[-1]].tobytes() if ends else b""
-        starts = itertools.chain((0,), (end - first for end in ends))
+        joined = self._joined()
         try:
-            texts = [
-                raw[a + 8 : end - first].decode() for a, end in zip(starts, ends, strict=False)
-            ]
+            if joined is not None:
+                return iter(str(joined, "utf-8").split("\0")[:-1])
         except UnicodeDecodeError:
-            texts = self[:]  # which says where
-        return iter(texts)
+            pass  # one by one: which says where
+        return iter(self[:])
+
+    def _joined(self) -> bytearray | None:
+        """All strings, a zero byte behind each; None where one has such a byte, or without C."""
+        ffi, lib, _ = native_library.load()
+        count = len(self)
+        if lib is None or not count:
+            return None
+        joined = bytearray(self._ends[-1] - self._first - 7 * count)
+        ends, out = ffi.from_buffer("int64_t[]", self._ends), ffi.from_buffer("uint8_t[]", joined)
+        data = ffi.from_buffer("uint8_t[]", self._view)
+        status = lib.fs_strings_join(data, self._first, count, ends, out)
+        return None if status else joined
 
     def _decode(self, i: int, start: int, end: int) -> str:
         try:
@@ -241,29 +250,37 @@ class Cursor:
 
     def strings(self, key: str, count: int) -> StringArray:
         """The strings of an array: one pass over their lengths, none of them decoded."""
-        first = position = self.position
-        size = len(self.view)  # what lies behind is read if need be
+        first = self.position
         self.take(8 * count, key)  # the lengths alone
-        length_at = struct.Struct("<Q").unpack_from
-        view, ends = self.view, [0] * count
-        try:
-            for i in range(count):
-                (length,) = length_at(view, position)
-                position += 8 + length
-                if position > size:
-                    break
-                ends[i] = position
-        except struct.error:
-            position = size + 1
-        if position > size < self.size:
+        ends = string_ends(self.view, first, count)
+        if ends is None and len(self.view) < self.size:
             raise self.short()
-        if position > size:
+        if ends is None:
             raise CheckpointError(
                 f"{self.path}: a string of {key} goes beyond the end of the file",
                 "the file is cut short or damaged: download or copy it again",
             )
-        self.position = position
-        return StringArray(key, self.path, view, ends, first)
+        self.position = ends[-1] if count else first
+        return StringArray(key, self.path, self.view, ends, first)
+
+
+def string_ends(view: memoryview, first: int, count: int) -> Sequence[int] | None:
+    """Where each of `count` strings ends that begin at `first`; None: not all lie in `view`."""
+    ffi, lib, _ = native_library.load()
+    ends = memoryview(bytearray(8 * count)).cast("q")
+    if lib is not None:
+        data, out = ffi.from_buffer("uint8_t[]", view), ffi.from_buffer("int64_t[]", ends)
+        return None if lib.fs_strings_ends(data, len(view), first, count, out) else ends
+    length_at = struct.Struct("<Q").unpack_from
+    position = first
+    for i in range(count):
+        if position + 8 > len(view):
+            return None
+        position += 8 + length_at(view, position)[0]
+        if position > len(view):
+            return None
+        ends[i] = position
+    return ends
 
 
 def read_header(source: Source) -> Header:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -140,6 +141,7 @@ class Build(Protocol):
         ...
 
 
+_FILES = {"native": "native", "numpy": "numpy_executor"}  # best first; imported when asked for
 _REGISTRY: dict[str, ExecutorKind] = {}
 
 
@@ -152,21 +154,22 @@ def register(kind: ExecutorKind) -> None:
 
 def names() -> tuple[str, ...]:
     """Names of all executors, best first."""
-    return tuple(_REGISTRY)
+    return tuple(_FILES)
+
+
+def get(name: str) -> ExecutorKind:
+    """The executor called `name`, whether it can run here or not."""
+    importlib.import_module(f"{__name__}.{_FILES[name]}")
+    return _REGISTRY[name]
 
 
 def choose(name: str = "auto") -> ExecutorKind:
     """The executor called `name`; "auto" takes the first that can run here."""
     if name == "auto":
-        return next(kind for kind in _REGISTRY.values() if not kind.why_not())
-    if name not in _REGISTRY:
-        raise KernelsError(
-            f"unknown kernels {name!r}", f"choose one of auto, {', '.join(_REGISTRY)}"
-        )
-    kind = _REGISTRY[name]
+        return next(kind for kind in map(get, _FILES) if not kind.why_not())
+    if name not in _FILES:
+        raise KernelsError(f"unknown kernels {name!r}", f"choose one of auto, {', '.join(_FILES)}")
+    kind = get(name)
     if reason := kind.why_not():
         raise KernelsError(f"the {name} kernels cannot run here: {reason}", "use --kernels numpy")
     return kind
-
-
-from fireside.engine.executors import native, numpy_executor  # noqa: E402, F401  (best first)

@@ -6,6 +6,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fireside.engine.checkpoints.types import CONTROL, Vocabulary
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 from fireside.engine.tokenizers.finder import Finder
@@ -16,6 +19,19 @@ LONGEST_CACHED = 64  # characters
 
 Part = str | int
 """A stretch of text, or the id of a special token."""
+
+
+def pieces_where(v: Vocabulary, found: NDArray[np.bool_]) -> list[str]:
+    """The pieces of a vocabulary, "" in the place of those where `found` [vocab] is false."""
+    pieces = list(v.pieces)
+    for i in np.flatnonzero(~found).tolist():  # few: it is quicker than to choose the others
+        pieces[i] = ""
+    return pieces
+
+
+def first_of_equals(texts: list[str]) -> dict[str, int]:
+    """Each text's first index."""
+    return dict(zip(reversed(texts), range(len(texts) - 1, -1, -1), strict=True))
 
 
 class PieceTokenizer(ABC):

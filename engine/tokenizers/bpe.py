@@ -7,7 +7,7 @@ first named are joined first, the leftmost on a tie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fireside.engine.checkpoints.types import (
     USER_DEFINED,
     Vocabulary,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer
+from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_where
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
 from fireside.engine.tokenizers.spm import BYTE_PIECE, byte_ids
@@ -45,7 +45,7 @@ class BpeTokenizer(PieceTokenizer):
         self._byte_level = at < len(steps)
         self._separator = bpe.separator if bpe.merges is not None else ""
         self._ids: dict[str, int] = {}
-        self._ranks: dict[str, float] = {}
+        self._ranks: Mapping[str, float] = {}
         self._byte_ids: dict[int, int] = {}
         self._words: Callable[[str], list[str]] | None = None
         self._atoms = self._late_atoms = Finder({}, {})
@@ -53,13 +53,12 @@ class BpeTokenizer(PieceTokenizer):
     def _prepare(self) -> None:
         """Make the tables."""
         v, bpe = self.vocabulary, self._bpe
-        kinds = v.types.tolist()
-        found = (NORMAL, USER_DEFINED)
-        self._ids = {p: i for i, p in enumerate(v.pieces) if kinds[i] in found}
+        pieces = pieces_where(v, np.isin(v.types, (NORMAL, USER_DEFINED)))
+        self._ids = dict(zip(pieces, range(len(pieces)), strict=True))  # of equals the last
         if bpe.merges is None:
             self._ranks = dict(self._ids)
         else:
-            self._ranks = {merge: i for i, merge in reversed(list(enumerate(bpe.merges)))}
+            self._ranks = first_of_equals(list(bpe.merges))
         self._byte_ids = byte_ids(v) if bpe.byte_fallback else {}
         rules = dict(bpe.added)
         atoms = {v.pieces[i]: i for i in np.flatnonzero(v.types == USER_DEFINED).tolist()}

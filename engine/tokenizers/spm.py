@@ -8,6 +8,7 @@ character that is no piece becomes the pieces of its UTF-8 bytes, or the unknown
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from fireside.engine.checkpoints.types import (
     USER_DEFINED,
     Vocabulary,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer
+from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_where
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
 from fireside.engine.tokenizers.words import words_of
@@ -36,12 +37,15 @@ class SpmTokenizer(PieceTokenizer):
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
         v = vocabulary
-        ranks = (-v.scores).tolist()
         # Control pieces and the like are never found in a text. Of equal pieces the first counts.
-        found = _of_type(v, NORMAL, USER_DEFINED, UNUSED)
-        found.reverse()
-        self._ids = dict(zip(map(v.pieces.__getitem__, found), found, strict=True))
-        self._ranks = {piece: ranks[i] for piece, i in self._ids.items()}
+        found = np.isin(v.types, (NORMAL, USER_DEFINED, UNUSED))
+        self._ids = first_of_equals(pieces_where(v, found))
+        # Most vocabularies are in the order of their scores: then an id is as good as a rank.
+        self._ranks: Mapping[str, float] = self._ids
+        scores = v.scores[found]
+        if not (scores[1:] < scores[:-1]).all():
+            ranks = (-v.scores).tolist()
+            self._ranks = {piece: ranks[i] for piece, i in self._ids.items()}
         self._unused = {v.pieces[i] for i in _of_type(v, UNUSED)}
         self._byte_ids = byte_ids(v)
         # User-defined pieces are atoms: found before anything is joined, the longest first.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+NOWHERE = "\ud800"  # half a character: UTF-8 cannot hold it
+
 
 def words_of(pieces: Iterable[str], space: str) -> Callable[[str], list[str]]:
     """A function that cuts a text into words; joined they are the text.
@@ -16,11 +18,9 @@ def words_of(pieces: Iterable[str], space: str) -> Callable[[str], list[str]]:
     It cuts behind a character that is no `space` and before one that is, unless some piece has
     the two side by side. pieces: everything that may come of joining.
     """
-    crossing = re.compile(f"([^{re.escape(space)}]){re.escape(space)}", re.DOTALL)
-    sticky: set[str] = set()
-    for piece in pieces:
-        if space in piece[1:]:  # most begin with one, and have no other
-            sticky.update(crossing.findall(piece))
+    # all pieces as one text, a character before each that is in no text
+    runs = NOWHERE.join(["", *pieces]).split(space)[:-1]
+    sticky = {run[-1] for run in runs if run} - {NOWHERE}
     s = re.escape(space)
     if not sticky:
         return re.compile(f"{s}*[^{s}]+|{s}+", re.DOTALL).findall

@@ -305,6 +305,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path) -> None:
 def test_a_new_format_is_an_entry_of_the_registry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checkpoints.names()  # a reader is imported when it is asked for: now all of them are
     monkeypatch.setattr(checkpoints, "_REGISTRY", dict(checkpoints._REGISTRY))
     model = random_checkpoint(CONFIGS["plain"], 9)
     ours = checkpoints.Format("folders", lambda path, head: path.is_dir(), lambda path: model)

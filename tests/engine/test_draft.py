@@ -22,7 +22,7 @@ from tests.engine.test_session import HOT, finished, vocabulary
 from tests.engine.test_speculation import GREEDY, SAMPLERS, story, told
 from tests.models import SHAPES, random_checkpoint
 
-KIND = executors._REGISTRY["native"]
+KIND = executors.get("native")
 pytestmark = pytest.mark.skipif(bool(KIND.why_not()), reason="only the C kernels guess")
 
 

@@ -18,7 +18,7 @@ TEXT = np.random.default_rng(3).integers(0, 33, 21).astype(np.int32)
 
 
 def kinds() -> list[str]:
-    return [name for name in executors.names() if not executors._REGISTRY[name].why_not()]
+    return [name for name in executors.names() if not executors.get(name).why_not()]
 
 
 def build(

@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kinds() -> list[str]:
-    return [name for name in executors.names() if not executors._REGISTRY[name].why_not()]
+    return [name for name in executors.names() if not executors.get(name).why_not()]
 
 
 @pytest.mark.parametrize("executor", kinds())

@@ -18,7 +18,7 @@ GREEDY = Sampling(temperature=0)
 
 
 def kinds() -> list[str]:
-    return [name for name in executors.names() if not executors._REGISTRY[name].why_not()]
+    return [name for name in executors.names() if not executors.get(name).why_not()]
 
 
 def open_model(

@@ -34,7 +34,7 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="module", params=executors.names())
 def model(request: pytest.FixtureRequest) -> Model:
-    kind = executors._REGISTRY[request.param]
+    kind = executors.get(request.param)
     if reason := kind.why_not():
         pytest.skip(f"no {request.param} kernels: {reason}")
     words = vocabulary()

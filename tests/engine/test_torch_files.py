@@ -118,7 +118,7 @@ def test_folders_of_meta(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.skipif(
-    bool(executors._REGISTRY["native"].why_not()), reason="the C kernels are not available"
+    bool(executors.get("native").why_not()), reason="the C kernels are not available"
 )
 def test_a_shard_that_changes_while_it_is_read(tmp_path: Path) -> None:
     write_meta(tmp_path, random_checkpoint(MODEL.config, 6, "BF16"), 2)

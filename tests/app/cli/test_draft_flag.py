@@ -15,7 +15,7 @@ from tests.model_files import small_vocabulary
 from tests.models import random_checkpoint
 
 needs_native = pytest.mark.skipif(
-    bool(executors._REGISTRY["native"].why_not()), reason="only the C kernels guess"
+    bool(executors.get("native").why_not()), reason="only the C kernels guess"
 )
 
 
@@ -94,7 +94,7 @@ def test_a_draft_with_other_tokens_is_one_clear_line(cli: Cli, tmp_path: Path) -
 )
 def test_mistakes(cli: Cli, arguments: list[str], code: int, line: bytes) -> None:
     done = cli("write", "-n", "5", "--kernels", "auto", *arguments, "x")
-    if arguments[0] == "--draft" and executors._REGISTRY["native"].why_not():
+    if arguments[0] == "--draft" and executors.get("native").why_not():
         pytest.skip("only the C kernels guess")
     assert done.returncode == code
     assert line in done.stderr

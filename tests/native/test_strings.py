@@ -1,0 +1,62 @@
+"""Arrays of strings, as C looks through them and as Python does."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fireside.engine.checkpoints import gguf_header
+from fireside.engine.checkpoints.gguf_header import StringArray, string_ends
+from fireside.engine.errors import CheckpointError
+from fireside.engine.executors import native_library
+
+pytestmark = pytest.mark.skipif(bool(native_library.load()[2]), reason="no C kernels here")
+
+WITHOUT_C = (None, None, "not asked")
+
+
+def written(strings: list[bytes]) -> bytes:
+    return b"".join(struct.pack("<Q", len(s)) + s for s in strings)
+
+
+@given(st.lists(st.text(max_size=9), max_size=20), st.integers(0, 5), st.binary(max_size=9))
+def test_c_and_python_read_the_same(texts: list[str], before: int, behind: bytes) -> None:
+    data = memoryview(bytes(before) + written([t.encode() for t in texts]) + behind)
+    found = string_ends(data, before, len(texts))
+    assert found is not None
+    array = StringArray("key", Path("p"), data, found, before)
+    assert list(array) == texts == array[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf_header.native_library, "load", lambda: WITHOUT_C)
+        assert list(string_ends(data, before, len(texts)) or ()) == list(found)
+        assert list(array) == texts
+
+
+@pytest.mark.parametrize("kernels", ["c", "python"])
+@pytest.mark.parametrize("length", [9, 2**31, 2**63 - 8, 2**63, 2**64 - 1])
+def test_a_length_beyond_the_end(
+    length: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels == "python":
+        monkeypatch.setattr(gguf_header.native_library, "load", lambda: WITHOUT_C)
+    data = memoryview(written([b"fine"]) + struct.pack("<Q", length) + b"12345678")
+    assert string_ends(data, 0, 2) is None
+    assert string_ends(data, 0, 1) is not None
+    assert string_ends(data[:-12], 0, 2) is None  # not even a whole length
+
+
+def test_a_zero_byte_is_one_of_a_string() -> None:
+    data = memoryview(written([b"a\0b", b""]))
+    array = StringArray("key", Path("p"), data, string_ends(data, 0, 2) or (), 0)
+    assert list(array) == ["a\0b", ""]
+
+
+def test_what_is_not_utf8_is_named() -> None:
+    data = memoryview(written([b"fine", b"\xff"]))
+    array = StringArray("key", Path("p"), data, string_ends(data, 0, 2) or (), 0)
+    with pytest.raises(CheckpointError, match=r"key\[1\] is not valid UTF-8"):
+        list(array)
