@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from fireside.app.bench_peers import SCRIPTS
-from fireside.app.catalogue import memory
 from fireside.engine import CheckpointError, FiresideError, KernelsError, open_checkpoint
 from fireside.engine.executors.native_library import ISA_VARIABLE
+from fireside.engine.model import weights_nbytes
 
 SHARE_OF_MEMORY = 0.5  # of what is free, that models of cases taking turns may take together
 PEER_LIMIT_S = 300.0  # for an answer of a peer, unless told otherwise
@@ -62,7 +62,7 @@ class Case:
         """About the bytes of its weights in memory."""
         checkpoint = open_checkpoint(self.path)
         needs = 4 * checkpoint.parameters  # NumPy computes in float32
-        return needs if self.kernels == "numpy" else memory(checkpoint)[self.quant]
+        return needs if self.kernels == "numpy" else weights_nbytes(checkpoint)[self.quant]
 
     def command(self) -> list[str]:
         """What starts its process."""

@@ -30,8 +30,6 @@ MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
 CONFIGURATIONS = {"config.json": ("model", "pytorch_model"), "params.json": ("consolidated.00",)}
 FOLDER_SUFFIXES = {".safetensors", ".bin", ".pth"}
 DEPTH = 3  # folders below a models folder
-Q_BLOCK = 32  # weights in a Q8_0 or Q4_0 block
-Q_BYTES = {"q8": 34, "q4": 18}
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def on_disk(path: Path) -> int:
 def describe(file: ModelFile) -> ModelEntry | None:
     """What is in `file`; None where it is no model at all, but a tokenizer that lies beside one."""
     from fireside.engine import FiresideError, open_checkpoint
-    from fireside.engine.model import find_vocabulary
+    from fireside.engine.model import find_vocabulary, weights_nbytes
 
     try:
         checkpoint = open_checkpoint(file.path)
@@ -172,7 +170,9 @@ def describe(file: ModelFile) -> ModelEntry | None:
         # the path stands beside it already
         return _broken(file, error.message.removeprefix(f"{file.path}: "))
     problem = ""
+    memory: Mapping[str, int] = {}
     try:
+        memory = weights_nbytes(checkpoint)
         find_vocabulary(checkpoint, None)
     except FiresideError as error:
         problem = error.message.removeprefix(f"{file.path}: ").removeprefix(f"{file.path} ")
@@ -186,7 +186,7 @@ def describe(file: ModelFile) -> ModelEntry | None:
         parameters=checkpoint.parameters,
         blocks=block_counts(checkpoint),
         file_bytes=on_disk(file.path),
-        memory=memory(checkpoint),
+        memory=memory,
         context=checkpoint.config.context_length,
         problem=problem,
     )
@@ -213,18 +213,6 @@ def block_counts(checkpoint: Checkpoint) -> dict[str, int]:
     for tensor in checkpoint.tensors.values():
         counts[tensor.block] += tensor.count
     return dict(counts.most_common())
-
-
-def memory(checkpoint: Checkpoint) -> dict[str, int]:
-    """Bytes of the weights as the file has them ("none") and after quantising ("q8", "q4")."""
-    result = {"none": checkpoint.nbytes, "q8": 0, "q4": 0}
-    for tensor in checkpoint.tensors.values():
-        rows, columns = tensor.count // max(tensor.shape[-1], 1), tensor.shape[-1]
-        blocks = rows * -(-columns // Q_BLOCK)
-        for quant, block_bytes in Q_BYTES.items():
-            # vectors, that is the norms, stay float32
-            result[quant] += 4 * tensor.count if len(tensor.shape) == 1 else blocks * block_bytes
-    return result
 
 
 def chosen(settings: Settings, paths: Paths | None = None) -> Path:

@@ -91,8 +91,9 @@ class Settings:
     )
     quant: Quant = _setting(  # noqa: RUF009  (a frozen field all the same)
         "none",
-        "Weights in memory: none = as the file has them, q8 or q4 = quantised when loading.",
-        choices=("none", "q8", "q4"),
+        "Weights in memory: none = as the file has them, f16 = cast to halfs, q8 or q4 = quantised"
+        " when loading.",
+        choices=("none", "f16", "q8", "q4"),
     )
     kernels: str = _setting(
         "auto",

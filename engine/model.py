@@ -93,17 +93,17 @@ def load(
 ) -> Model:
     """Open the model file at `path` and lay its weights out for the chosen kernels.
 
-    quant: "none" = as the file has them, "q8" or "q4" = quantised now. kernels: "auto", "native"
-    or "numpy". threads: 0 = as many as there are cores to use. kv: how the cache keeps keys and
-    values: "f16", "f32" or "q8" (int8 blocks). tokenizer: a file for checkpoints that carry none (a
-    `tokenizer.bin`, `tokenizer.model` or `tokenizer.json` beside the model is found by itself), or
-    a folder.
+    quant: "none" = as the file has them, "f16" = cast to halfs, "q8" or "q4" = quantised now.
+    kernels: "auto", "native" or "numpy". threads: 0 = as many as there are cores to use. kv: how
+    the cache keeps keys and values: "f16", "f32" or "q8" (int8 blocks). tokenizer: a file for
+    checkpoints that carry none (a `tokenizer.bin`, `tokenizer.model` or `tokenizer.json` beside the
+    model is found by itself), or a folder.
     progress(done, total) counts bytes; what it raises ends the loading.
     admit(need) is called before memory is taken, and may raise to refuse. Raises CheckpointError,
     UnsupportedError, KernelsError.
     """
     if quant not in executors.QUANTS:
-        raise FiresideError(f"unknown quantisation {quant!r}", "choose none, q8 or q4")
+        raise FiresideError(f"unknown quantisation {quant!r}", "choose none, f16, q8 or q4")
     if kv not in executors.KVS:
         raise FiresideError(f"unknown kind of cache {kv!r}", "choose f16, f32 or q8")
     if not 0 <= threads <= MAX_THREADS:
@@ -120,6 +120,15 @@ def load(
         admit(Need(weights, executors.cache_bytes(c, kept), c.context_length))
     executor = kind.build(plan, checkpoint, quant, threads, progress, kv)
     return Model(checkpoint, from_vocabulary(vocabulary), executor, quant)
+
+
+def weights_nbytes(checkpoint: Checkpoint) -> dict[str, int]:
+    """Bytes that the weights take in memory, by how they may be kept; UnsupportedError for models
+    that no plan can be made of."""
+    kind = executors.choose()
+    c = checkpoint.config
+    plan = architectures.get(c.architecture).plan(c, checkpoint.tied)
+    return {quant: kind.weights_nbytes(plan, checkpoint, quant) for quant in executors.QUANTS}
 
 
 def find_vocabulary(checkpoint: Checkpoint, tokenizer: str | Path | None) -> Vocabulary:

@@ -26,8 +26,8 @@ int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols);
 enum { FS_PACK_BAD = -1, FS_PACK_SHORT = -2 };
 /* Rows [first, first + count) of a packed matrix of `rows` x `cols` from `source`, count whole rows
  * of a file; where that is NULL they are read from the open `file` at `offset`. A kind of a file is
- * copied without loss into the packed one of its name; F32, Q8 and Q4 are made of everything, through
- * float. 0; FS_PACK_BAD where the
+ * copied without loss into the packed one of its name; F32, F16, Q8 and Q4 are made of everything,
+ * through float (halfs: at most 65504 in size). 0; FS_PACK_BAD where the
  * kinds or sizes do not go together; FS_PACK_SHORT where the file ends before; else an errno. */
 int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
                 int64_t cols, int64_t first, int64_t count, int32_t from, const void *source,

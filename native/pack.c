@@ -179,12 +179,21 @@ static void pack_f32(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
     }
 }
 
-/* two columns of halfs are turned as one word */
+/* two columns of halfs are turned as one word; F16 is made of other types too */
 static void pack_halfs(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 {
     int64_t cols = s->matrix.cols;
     uint16_t *out = (uint16_t *)panel;
     _Alignas(64) uint32_t pairs[16 * FS_LANES];
+    if (s->from != s->matrix.kind) {
+        _Alignas(64) float x[FS_BLOCK * FS_LANES];
+        for (int64_t column = 0; column < cols; column += FS_BLOCK) {
+            int64_t n = cols - column < FS_BLOCK ? cols - column : FS_BLOCK;
+            block_floats(s, rows, column / FS_BLOCK, x);
+            s->kernels.to_half(x, (int32_t)(n * FS_LANES), out + column * FS_LANES);
+        }
+        return;
+    }
     for (int64_t column = 0; column + 1 < cols; column += 32) {
         int32_t words = (int32_t)(cols - column < 32 ? (cols - column) / 2 : 16);
         s->kernels.turn(rows + column * 2, s->row_bytes, words, pairs);
@@ -371,7 +380,8 @@ int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_
     fs_packing s = {.kernels = fs_isa_kernels(isa), .from = from, .first = first, .count = count,
                     .memory = source, .file = file, .offset = offset};
     if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from >= FS_KINDS) return FS_PACK_BAD;
-    if (kind != FS_F32 && kind != FS_Q8 && kind != FS_Q4 && from != kind) return FS_PACK_BAD;
+    const int any = kind == FS_F32 || kind == FS_F16 || kind == FS_Q8 || kind == FS_Q4;
+    if (from != kind && !any) return FS_PACK_BAD;
     if (from >= FS_FROM_Q8_0 && cols % fs_file_weights(from)) return FS_PACK_BAD;
     if (first < 0 || count < 1 || first + count > rows || cols < 1) return FS_PACK_BAD;
     fs_matrix_init(&s.matrix, kind, rows, cols, packed);

@@ -26,7 +26,8 @@ from fireside.app.settings import MAX_THREADS, Settings
 if TYPE_CHECKING:
     from fireside.app.bench import Case
 
-QUANTS = ("none", "q8", "q4")
+QUANTS = ("none", "f16", "q8", "q4")
+USUAL_QUANTS = ("none", "q8", "q4")
 KERNELS = ("auto", "native", "numpy")
 OTHERS = (
     "model", "tokenizer", "quant", "kernels", "threads", "context", "overflow", "speculation",
@@ -42,7 +43,7 @@ OTHERS = (
     "quants",
     metavar="LIST",
     section="What to measure",
-    help="Weights: any of none, q8, q4.  [default: all; none with --compare]",
+    help="Weights: any of none, f16, q8, q4.  [default: none,q8,q4; none with --compare]",
 )
 @option(
     "--threads",
@@ -299,7 +300,7 @@ def find_cases(asked: Asked, files: tuple[str, ...], settings: Settings) -> list
     cases: dict[Case, None] = {}
     at = tuple(asked.at)
     for path in paths:
-        for quant in asked.quants or (["none"] if asked.peer else QUANTS):
+        for quant in asked.quants or (["none"] if asked.peer else USUAL_QUANTS):
             for threads in asked.threads or sorted({1, default_threads()}):
                 shared = (threads, tuple(asked.prefill), asked.decode)
                 for kernels in asked.kernels:

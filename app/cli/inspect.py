@@ -14,7 +14,7 @@ from fireside.app.cli.output import count, scale, size, table, visible
 if TYPE_CHECKING:
     from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 
-QUANT_NAMES = {"none": "as is", "q8": "q8", "q4": "q4"}
+QUANT_NAMES = {"none": "as is", "f16": "f16", "q8": "q8", "q4": "q4"}
 LONGEST = 60  # characters of a metadata value
 
 
@@ -59,8 +59,9 @@ def inspect(ctx: click.Context, /, file: str, tensors: bool, metadata: bool, as_
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything that --json tells."""
-    from fireside.app.catalogue import memory, on_disk
+    from fireside.app.catalogue import on_disk
     from fireside.engine.executors import KVS, cache_bytes
+    from fireside.engine.model import weights_nbytes
 
     c = checkpoint.config
     types: dict[str, dict[str, int]] = {}
@@ -80,7 +81,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "config": asdict(c),
         "types": types,
         "vocabulary": _vocabulary(checkpoint.vocabulary),
-        "memory": memory(checkpoint),
+        "memory": weights_nbytes(checkpoint),
         "cache_bytes_per_token": {kv: cache_bytes(c, kv) for kv in KVS},
         "metadata": {k: _plain(v) for k, v in checkpoint.metadata.items()},
         "tensors": [

@@ -65,6 +65,6 @@ def _row(entry: ModelEntry) -> list[str]:
     problem = f"cannot run: {visible(entry.problem)}" if entry.problem else ""
     if not entry.architecture:
         return [name, entry.source, "-", "-", "-", on_disk, "-", "-", "-", "-", problem]
-    needs = [size(entry.memory[quant]) for quant in ("none", "q8", "q4")]
+    needs = [size(entry.memory.get(quant, 0)) for quant in ("none", "q8", "q4")]
     numbers = [scale(entry.parameters), next(iter(entry.blocks), "-"), on_disk, *needs]
     return [name, entry.source, entry.architecture, *numbers, count(entry.context), problem]

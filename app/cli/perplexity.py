@@ -72,7 +72,7 @@ WHAT = "What to measure"
     "others",
     metavar="LIST",
     section=WHAT,
-    help="Several at once: none, q8, q4, a MODEL or MODEL:q8, parted by commas; all are held"
+    help="Several at once: none, f16, q8, q4, a MODEL or MODEL:q8, parted by commas; all are held"
     " against the first.",
 )
 @option("--json", "as_json", is_flag=True, section="Output", help="A JSON object instead.")

@@ -140,12 +140,12 @@ class Panel(VerticalScroll, can_focus=False):
             box.border_title = "Model"
             yield ModelLine(id="model", markup=False)
             yield Choice(
-                [("none", "as is"), ("q8", "Q8"), ("q4", "Q4")],
+                [("none", "as is"), ("q8", "Q8"), ("q4", "Q4"), ("f16", "F16")],
                 self._quant,
                 label="Weights",
                 label_width=LABEL - 3,
                 id="quant",
-                tooltip="as is: as the file has them; Q8, Q4: smaller and faster",
+                tooltip="as is: as the file has them; F16: halfs; Q8, Q4: smaller and faster",
             )
             yield self._threads_slider()
         with Vertical(id="sampling-box") as box:

@@ -17,7 +17,7 @@ from fireside.app.updates import (
 )
 from fireside.engine import Quant
 
-QUANT_NAMES: dict[str, str] = {"none": "as is", "q8": "Q8", "q4": "Q4"}
+QUANT_NAMES: dict[str, str] = {"none": "as is", "f16": "F16", "q8": "Q8", "q4": "Q4"}
 Loading = LoadProgress | Loaded | LoadFailed | LoadCancelled
 
 

@@ -18,8 +18,9 @@ from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
 from fireside.engine.plan import Plan
 
-Quant = Literal["none", "q8", "q4"]
-QUANTS: tuple[Quant, ...] = ("none", "q8", "q4")
+Quant = Literal["none", "f16", "q8", "q4"]
+QUANTS: tuple[Quant, ...] = ("none", "f16", "q8", "q4")
+"""How matrices are kept: as the file has them, as halfs, as int8 or 4-bit blocks."""
 KV = Literal["f16", "f32", "q8"]
 KVS: tuple[KV, ...] = ("f16", "f32", "q8")
 """How keys and values are kept: rounded to halfs, exactly, or to int8 in blocks of 32."""

@@ -63,7 +63,8 @@ def packed_kind(tensor: Tensor, quant: Quant) -> int:
     """How a matrix is stored: as asked, else as the file has it, else as floats."""
     _, lib, _ = load()
     if quant != "none":
-        return int({"q8": lib.FS_PACK_Q8, "q4": lib.FS_PACK_Q4}[quant])
+        kinds = {"f16": lib.FS_PACK_F16, "q8": lib.FS_PACK_Q8, "q4": lib.FS_PACK_Q4}
+        return int(kinds[quant])
     name = PACKED_AS.get(tensor.block, tensor.block) if readable(tensor) else "F32"
     return int(getattr(lib, f"FS_PACK_{name}"))
 

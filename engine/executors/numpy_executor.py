@@ -56,7 +56,7 @@ from fireside.engine.plan import (
 
 Array = NDArray[np.float32]
 BLOCK = 32  # activations that share a scale, as in ggml's Q8_0
-TARGET = {"q8": "Q8_0", "q4": "Q4_0"}
+TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
 # Types that meet rounded activations; what other ones hold is taken as floats.
 ROUNDED = {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"}
 
@@ -106,6 +106,8 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
     """Dequantise a matrix [rows, columns], after quantising it where `quant` asks for that."""
     if quant == "none" or tensor.block == TARGET[quant]:
         return Matrix(tensor.to_float32(), tensor.block in ROUNDED)
+    if quant == "f16":
+        return Matrix(rounded_for("f16", tensor.to_float32()), False)
     columns = tensor.shape[-1]
     padded = -(-columns // BLOCK) * BLOCK  # rows that end within a block are filled with zeros
     target = blocks.get(TARGET[quant])

@@ -67,7 +67,7 @@ def test_folders_of_hugging_face_are_one_model(folder: Path, paths: Paths) -> No
     found = entries["Llama-3.2-tiny"]
     assert found.problem == "carries no tokenizer"
     assert found.format == "Hugging Face (safetensors, 2 files)"
-    assert found.file_bytes > found.memory["none"] > 0
+    assert 0 < found.memory["none"] < found.file_bytes + 30 * 4096  # matrices begin on pages
     assert catalogue.resolve("Llama-3.2-tiny", Settings(), paths) == where
     (where / "config.json").write_text("{}")
     entries = {entry.name: entry for entry in catalogue.find_models(Settings(), paths)}

@@ -81,7 +81,7 @@ def test_the_defaults_are_the_engines() -> None:
         ('threads = "two"', "threads is 'two': expected a whole number"),
         ("threads = true", "expected a whole number"),
         ("threads = -1", "it must be at least 0"),
-        ('quant = "q5"', "choose one of none, q8, q4"),
+        ('quant = "q5"', "choose one of none, f16, q8, q4"),
         ("stop = [1]", "expected a list of texts"),
         ("[sampling]\ntemperature = nan", "expected a number"),
         ("threads =", "not valid TOML"),

@@ -48,7 +48,10 @@ def test_floats_agree_with_the_reference(name: str, shape: str, tied: bool, bloc
 
 @pytest.mark.parametrize("name", kinds())
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("block", "quant"), [("Q8_0", "none"), ("F32", "q8"), ("F32", "q4")])
+@pytest.mark.parametrize(
+    ("block", "quant"),
+    [("Q8_0", "none"), ("F32", "f16"), ("Q8_0", "f16"), ("F32", "q8"), ("F32", "q4")],
+)
 def test_quantised_weights_agree_with_numpy(
     name: str, shape: str, block: str, quant: Quant
 ) -> None:

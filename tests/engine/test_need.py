@@ -9,7 +9,7 @@ import pytest
 from fireside.engine import Quant, load
 from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.config import ModelConfig
-from fireside.engine.model import Need
+from fireside.engine.model import Need, weights_nbytes
 from tests.model_files import small_vocabulary
 from tests.models import random_checkpoint
 
@@ -17,7 +17,7 @@ CONFIG = ModelConfig("llama", 64, 96, 2, 4, 2, 320, 256, 16)
 
 
 @pytest.mark.parametrize("kernels", ["native", "numpy"])
-@pytest.mark.parametrize("quant", ["none", "q8", "q4"])
+@pytest.mark.parametrize("quant", ["none", "f16", "q8", "q4"])
 @pytest.mark.parametrize("block", ["F32", "F16", "Q8_0", "Q4_0"])
 def test_the_need_is_what_is_taken_then(
     tmp_path: Path, kernels: str, quant: Quant, block: str
@@ -30,6 +30,8 @@ def test_the_need_is_what_is_taken_then(
     (need,) = told
     assert need.weights == model.nbytes
     assert need.context == 256
+    if kernels == "native":  # the best there is
+        assert weights_nbytes(model.checkpoint)[quant] == model.nbytes
     tables = 24 * 1024  # of rope's angles, and whole pages
     assert model.executor.new_cache(256).nbytes <= 256 * need.cache_per_token + tables
 

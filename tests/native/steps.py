@@ -21,6 +21,7 @@ Floats = NDArray[np.float32]
 KINDS: list[tuple[Quant, str, KV]] = [
     ("none", "F32", "f32"),
     ("none", "F16", "f16"),
+    ("f16", "Q8_0", "f16"),
     ("q8", "F32", "f16"),
     ("q4", "F32", "q8"),
 ]

@@ -130,6 +130,23 @@ def test_quantising_is_ggmls(isa: str, quant: Quant, block: str, source: str) ->
     np.testing.assert_array_equal(packed_rows([tensor], quant, isa, threads=2), rows)
 
 
+@pytest.mark.parametrize("source", FORMATS)
+def test_casting_to_halfs(isa: str, source: str) -> None:
+    """To the nearest half, at most the largest one; what is a half already stays as it is."""
+    weights = normal(6, 40, 256) * np.geomspace(1e-9, 1e5, 40)[:, None].astype(np.float32)
+    tensor = random_tensor("w", weights if source[0] != "Q" else weights / 10, source)
+    floats = tensor.to_float32()
+    expected = floats.clip(-65504, 65504).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(packed_rows([tensor], "f16", isa), expected)
+
+
+@pytest.mark.parametrize("cols", [1, 31, 50])
+def test_casting_rows_of_any_length(isa: str, cols: int) -> None:
+    tensor = random_tensor("w", normal(7, 37, cols))
+    expected = tensor.to_float32().astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(packed_rows([tensor], "f16", isa), expected)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=32, max_size=32),
@@ -169,7 +186,7 @@ def raw(tensors: list[Tensor], quant: Quant, isa: str, threads: int) -> bytes:
     return bytes(ffi.buffer(weights.data, weights.nbytes))
 
 
-@pytest.mark.parametrize("quant", ["none", "q8", "q4"])
+@pytest.mark.parametrize("quant", ["none", "f16", "q8", "q4"])
 @pytest.mark.parametrize("block", FORMATS)
 @pytest.mark.parametrize("cols", [1, 32, 50, 352, 512])
 def test_from_a_file_as_from_memory(

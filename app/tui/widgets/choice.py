@@ -23,7 +23,8 @@ class Choice(Widget, can_focus=True):
     """A radio row. Arrows move, enter or space chooses, a digit or a click chooses at once.
 
     Moving alone changes nothing, since a choice may be costly (it may load a model). Where the
-    row is too narrow for all options it shows the one under the cursor between arrows.
+    row is too narrow, what is free has no mark: `(•) as is  Q8  Q4`; where that is too wide too, it
+    shows the one under the cursor between arrows.
     """
 
     ALLOW_SELECT = False
@@ -149,9 +150,10 @@ class Choice(Widget, can_focus=True):
             return
         x = self._start
         for value, text in self.options:
-            width = cell_len(FREE + text)
+            width = cell_len(self._mark(value) + text)
             if x <= event.x < x + width:
                 self.value = value
+                return
             x += width + len(GAP)
 
     def _step_by_click(self, x: int) -> None:
@@ -166,9 +168,20 @@ class Choice(Widget, can_focus=True):
         return self.label_width + 1 if self.label else 0
 
     @property
+    def _room(self) -> int:
+        """Cells that are left when the texts of all options have theirs."""
+        texts = sum(cell_len(text) + len(GAP) for _, text in self.options) - len(GAP)
+        return self.size.width - self._start - texts
+
+    @property
     def _fits(self) -> bool:
-        cells = sum(cell_len(FREE + text) + len(GAP) for _, text in self.options) - len(GAP)
-        return self._start + cells <= self.size.width
+        return self._room >= len(CHOSEN)
+
+    def _mark(self, value: str) -> str:
+        """What stands before an option."""
+        if value == self.value:
+            return CHOSEN
+        return FREE if self._room >= len(FREE) * len(self.options) or not self._fits else ""
 
     def render_line(self, y: int) -> Strip:
         """Draw the only line."""
@@ -197,4 +210,4 @@ class Choice(Widget, can_focus=True):
         cursor = Style.null()
         if self.has_focus and index == self.cursor:
             cursor = self.get_component_rich_style("choice--cursor", partial=True)
-        return [Segment(CHOSEN if chosen else FREE, style), Segment(text, style + cursor)]
+        return [Segment(self._mark(self.options[index][0]), style), Segment(text, style + cursor)]

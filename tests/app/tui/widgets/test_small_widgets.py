@@ -104,6 +104,17 @@ async def test_a_click_chooses() -> None:
         assert choice.value == "none"
 
 
+async def test_a_choice_leaves_marks_out_before_options() -> None:
+    choice = Choice([*WEIGHTS, ("f16", "F16")], "q8", label="Weights")
+    async with on_stage(choice, size=(32, 3)) as (stage, pilot):
+        assert stage.rows[0] == "Weights as is  (•) Q8  Q4  F16"
+        await pilot.click(choice, offset=(stage.rows[0].index("F16"), 0))
+        assert choice.value == "f16"
+        assert stage.rows[0] == "Weights as is  Q8  Q4  (•) F16"
+        await pilot.click(choice, offset=(stage.rows[0].index("as is"), 0))
+        assert choice.value == "none"
+
+
 async def test_a_narrow_choice_shows_one_and_goes_round() -> None:
     choice = Choice(WEIGHTS, "q8", label="Weights")
     async with on_stage(choice, size=(24, 3)) as (stage, pilot):
