@@ -65,6 +65,12 @@ VARIATIONS: dict[str, ModelConfig] = {
     "a layer without rope": replace(
         _ODD, rope_layers=(True, False, True), qk_norm="head", window=1
     ),
+    "parallel, one norm for both": replace(
+        _SMALL, norm="layer", norm_bias=True, parallel_residual=True, shared_norm=True
+    ),
+    "norms of heads, each its own": replace(
+        _ODD, norm="layer", qk_norm="heads", rope_dim=4, rope_style="half"
+    ),
     "experts": replace(_SMALL, n_experts=5, n_experts_used=2),
     "odd experts": replace(
         _ODD,
@@ -89,6 +95,17 @@ _GPT = replace(
     gated=False,
     fused_qkv=True,
 )
+# Windows that GGUF can tell of, but llama.cpp does not know with these names (it does OLMo's).
+WINDOWS: dict[str, ModelConfig] = {
+    "qwen2": replace(_NEOX, qkv_bias=True, window=20, windowed_layers=(False, True, True)),
+    "qwen3": replace(
+        _NEOX, architecture="qwen3", qk_norm="head", window=20, windowed_layers=(True, True, False)
+    ),
+    "smollm3": replace(
+        _NEOX, architecture="smollm3", rope_style="interleaved", rope_layers=(True,) * 3,
+        window=20, windowed_layers=(True, False, True),
+    ),
+}  # fmt: skip
 # Each architecture with what its name says in GGUF files, small.
 ARCHITECTURES: dict[str, ModelConfig] = {
     "llama": replace(_NEOX, architecture="llama", rope_style="interleaved"),
@@ -115,8 +132,16 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "olmo2": replace(
         _NEOX, architecture="olmo2", pre_norms=False, post_norms=True, qk_norm="full"
     ),
+    "olmo3": replace(
+        _NEOX, architecture="olmo2", pre_norms=False, post_norms=True, qk_norm="full", n_layers=4,
+        window=16, windowed_layers=(True, True, True, False),
+    ),
     "stablelm": replace(
         _NEOX, architecture="stablelm", norm="layer", norm_bias=True, rope_dim=8, qkv_bias=True
+    ),
+    "stablelm-12b": replace(
+        _NEOX, architecture="stablelm", norm="layer", norm_bias=True, rope_dim=8,
+        parallel_residual=True, shared_norm=True, qk_norm="heads",
     ),
     "gpt2": replace(
         _GPT, architecture="gpt2", activation="gelu_tanh", learned_positions=128,
@@ -128,6 +153,11 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "phi3": replace(
         _NEOX, architecture="phi3", fused_qkv=True, fused_gate_up=True, window=4096,
         rope_factors=(1.0, 1.0, 1.1, 1.2, 1.5, 2.0, 2.5, 3.0), rope_magnitude=1.19,
+    ),
+    "phi3-long": replace(
+        _NEOX, architecture="phi3", fused_qkv=True, fused_gate_up=True, rope_magnitude=1.19,
+        rope_factors=(1.0, 1.0, 1.1, 1.2, 1.5, 2.0, 2.5, 3.0), context_length=32,
+        long_factors=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0), long_context=128,
     ),
     "gemma": replace(
         _NEOX, architecture="gemma", activation="gelu_tanh", embedding_scale=8.0

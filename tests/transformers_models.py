@@ -31,6 +31,8 @@ LONGROPE = {
     "long_factor": [2.0 + i for i in range(8)], "original_max_position_embeddings": 128,
     "factor": 2.0,
 }  # fmt: skip
+# every text of more than 4 tokens is a long one
+VERY_LONG = {**LONGROPE, "original_max_position_embeddings": 4, "factor": 64.0}
 YARN = {
     "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
     "original_max_position_embeddings": 64,
@@ -48,20 +50,39 @@ VISION = {
 
 # Name -> class of the configuration, what differs from SMALL (or GPT2)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-1": ("LlamaConfig", {"num_key_value_heads": 4}),
+    "llama-2": ("LlamaConfig", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "llama": ("LlamaConfig", {}),
+    "llama-3": (
+        "LlamaConfig",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, "rms_norm_eps": 1e-5},
+    ),
+    "llama-3.1": ("LlamaConfig", {"rope_parameters": LLAMA3}),
+    "llama-3.2": (
+        "LlamaConfig",
+        {"rope_parameters": {**LLAMA3, "factor": 32.0}, "tie_word_embeddings": True},
+    ),
     "llama-tied-biased": (
         "LlamaConfig",
         {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 24},
     ),
-    "llama-3.1": ("LlamaConfig", {"rope_parameters": LLAMA3}),
     "llama-linear": (
         "LlamaConfig",
         {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}},
     ),
     "llama-yarn": ("LlamaConfig", {"rope_parameters": YARN}),
+    "tinyllama": ("LlamaConfig", {"num_key_value_heads": 1, "rms_norm_eps": 1e-5}),
+    "smollm2": (
+        "LlamaConfig",
+        {"tie_word_embeddings": True, "num_attention_heads": 8, "num_key_value_heads": 4,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 1e5}},
+    ),
     "mistral": ("MistralConfig", {"sliding_window": 24}),
     "mixtral": ("MixtralConfig", {"num_local_experts": 5, "sliding_window": None, **EXPERTS}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
+    "qwen2.5": (
+        "Qwen2Config", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ),
     "qwen2-window": (
         "Qwen2Config",
         {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 2},
@@ -69,20 +90,24 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", {"head_dim": 24}),
     "qwen3-moe": (
         "Qwen3MoeConfig",
-        {"num_experts": 6, "moe_intermediate_size": 40, "head_dim": 16, **EXPERTS},
-    ),
-    "qwen3-moe-normalised": (
-        "Qwen3MoeConfig",
         {"num_experts": 6, "moe_intermediate_size": 40, "norm_topk_prob": True, **EXPERTS},
     ),
-    "smollm3": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1, 0]}),
+    "qwen3-moe-plain": (
+        "Qwen3MoeConfig",
+        {"num_experts": 6, "moe_intermediate_size": 40, "head_dim": 16, **EXPERTS},
+    ),
+    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 5}),
+    "smollm3-window": ("SmolLM3Config", {"use_sliding_window": True, "sliding_window": 20}),
+    "smollm3-odd": ("SmolLM3Config", {"no_rope_layers": [1, 0, 1, 0]}),
     "gemma": ("GemmaConfig", {"head_dim": 24}),
     "gemma2": (
         "Gemma2Config",
-        {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20,
+        {"head_dim": 24, "query_pre_attn_scalar": 24, "sliding_window": 20,
          "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
     ),
-    "gemma3": (
+    "gemma2-odd": ("Gemma2Config", {"head_dim": 24, "query_pre_attn_scalar": 30}),
+    "gemma3": ("Gemma3TextConfig", {**GEMMA3, "num_hidden_layers": 7}),
+    "gemma3-odd": (
         "Gemma3TextConfig",
         {"head_dim": 24, "query_pre_attn_scalar": 30, "sliding_window": 20, "num_hidden_layers": 7},
     ),
@@ -92,14 +117,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "Phi3Config",
         {"rope_parameters": LONGROPE, "original_max_position_embeddings": 128},
     ),
+    "phi3-long": (
+        "Phi3Config",
+        {"rope_parameters": VERY_LONG, "original_max_position_embeddings": 4},
+    ),
     "olmo2": ("Olmo2Config", {}),
     "stablelm": ("StableLmConfig", {"use_qkv_bias": True}),
+    "stablelm-12b": ("StableLmConfig", {"use_parallel_residual": True, "qk_layernorm": True}),
     "gpt2": ("GPT2Config", {}),
     "gpt-neox": ("GPTNeoXConfig", {}),
-    "gpt-neox-serial": (
-        "GPTNeoXConfig",
-        {"use_parallel_residual": False, "hidden_act": "gelu_new"},
-    ),
+    "gpt-neox-serial": ("GPTNeoXConfig", {"use_parallel_residual": False}),
+    "gpt-neox-odd": ("GPTNeoXConfig", {"hidden_act": "gelu_new"}),
 }  # fmt: skip
 
 
@@ -117,15 +145,19 @@ def make(folder: Path, name: str) -> None:
     model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
     with torch.no_grad():
         for parameter in model.parameters():  # else norms are 1, biases 0, and all texts alike
-            parameter.copy_(parameter + torch.randn_like(parameter) * 0.12)
+            changed = parameter + torch.randn_like(parameter) * 0.12
+            # numbers that F16 and BF16 can hold too, so that all three are the same model
+            parameter.copy_(changed.half().bfloat16().float())
     # several files, so that there is an index
-    model.save_pretrained(folder / name, max_shard_size="150KB" if "llama" in name else "5GB")
+    model.save_pretrained(folder / name, max_shard_size="150KB" if name == "llama" else "5GB")
     ids = prompt = [1, 5, 9, 40, 33, 7]
     with torch.no_grad():
         for _ in range(64):
             ids = [*ids, int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())]
         logits = model(torch.tensor([ids]), use_cache=False).logits[0]
     np.savez(folder / f"{name}.npz", prompt=prompt, greedy=ids[6:], logits=logits.numpy())
+    for kind in ("float16", "bfloat16"):
+        model.to(getattr(torch, kind)).save_pretrained(folder / f"{name}.{kind}")
 
 
 def save_torch(folder: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fireside.engine import blocks
 from fireside.engine.blocks.ggml import GgmlFormat
 from fireside.engine.errors import UnsupportedError
+from tests.formats_table import GGUF, Checked
 
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")  # gguf-py can write these
 K_QUANTS = {"Q4_K": 0.075, "Q5_K": 0.038, "Q6_K": 0.019}  # relative error on a normal distribution
@@ -51,7 +52,8 @@ def test_quantise_is_gguf_pys_on_anything(name: str, weights: NDArray[np.float32
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_dequantise_is_gguf_pys_value_for_value(name: str) -> None:
+def test_dequantise_is_gguf_pys_value_for_value(name: str, checked: Checked) -> None:
+    checked(GGUF, "any", "weights alone", name, "gguf-py: every value")
     block_format = blocks.get(name)
     assert isinstance(block_format, GgmlFormat)
     raw = np.random.default_rng(6).integers(0, 256, (999, block_format.block_bytes), np.uint8)

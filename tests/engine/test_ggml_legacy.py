@@ -7,18 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType, quants
 
 from fireside.engine import blocks, load
 from fireside.engine.checkpoints import gguf_writer, open_checkpoint
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import read_vocabulary
+from tests.formats_table import LEGACY, Checked
 from tests.gguf_models import CONFIG, VOCABULARY, model
 from tests.model_files import LEGACY_BLOCKS, ggml_legacy, legacy_block
 from tests.models import random_tensor
 
 KINDS = ["ggml", "ggmf 1", "ggjt 1", "ggjt 2", "ggjt 3"]
 QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
+
+
+def by_gguf_py(tensor: Tensor) -> np.ndarray:
+    """The values of a tensor of today's types."""
+    kind = GGMLQuantizationType[tensor.block]
+    data = tensor.data
+    if kind == GGMLQuantizationType.F32:
+        return data.view(np.float32).reshape(tensor.shape)
+    raw = data.view(np.float16) if kind == GGMLQuantizationType.F16 else data
+    return quants.dequantize(raw.reshape(tensor.shape[0], -1), kind).reshape(tensor.shape)
 
 
 def opened(tmp_path: Path, kind: str, block: str = "F32") -> tuple[Checkpoint, Checkpoint]:
@@ -30,25 +42,32 @@ def opened(tmp_path: Path, kind: str, block: str = "F32") -> tuple[Checkpoint, C
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block", ["F32", "F16"])
-def test_floats_are_read_from_every_version(tmp_path: Path, kind: str, block: str) -> None:
+def test_floats_are_read_from_every_version(
+    tmp_path: Path, kind: str, block: str, checked: Checked
+) -> None:
+    checked(LEGACY, "llama", kind, block, "gguf-py: every value")
     checkpoint, original = opened(tmp_path, kind, block)
     assert checkpoint.config == replace(CONFIG, context_length=2048, norm_eps=5e-6)
     assert checkpoint.format == ("ggml" if kind == "ggml" else kind.replace(" ", " v"))
     assert checkpoint.tensors.keys() == original.tensors.keys()
     for name, expected in original.tensors.items():
         assert np.array_equal(checkpoint.tensors[name].data, expected.data)
+        assert np.array_equal(expected.to_float32(), by_gguf_py(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("block", QUANTISED)
-def test_every_version_has_its_own_blocks(tmp_path: Path, kind: str, block: str) -> None:
+def test_every_version_has_its_own_blocks(
+    tmp_path: Path, kind: str, block: str, checked: Checked
+) -> None:
     """The weights are those of today's blocks, whose scales were written in f32."""
+    checked(LEGACY, "llama", kind, block, "gguf-py: every value")
     checkpoint, original = opened(tmp_path, kind, block)
     sizes = {name: t.nbytes for name, t in original.tensors.items()}
     changed = False
     for name, expected in original.tensors.items():
         actual = checkpoint.tensors[name]
-        assert np.array_equal(actual.to_float32(), expected.to_float32())
+        assert np.array_equal(actual.to_float32(), by_gguf_py(expected))
         changed |= actual.nbytes != sizes[name]
     old_scales = kind != "ggjt 3" and not block.startswith("Q5")
     assert changed == old_scales

@@ -11,12 +11,15 @@ import gguf
 import numpy as np
 import pytest
 
+from fireside.engine import blocks
 from fireside.engine.checkpoints import gguf_header, gguf_writer, open_checkpoint
 from fireside.engine.checkpoints.pieces import Task
 from fireside.engine.checkpoints.types import CONTROL, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import read_vocabulary
+from tests.formats_table import GGUF, Checked
 from tests.gguf_models import CONFIG, CONFIGS, VOCABULARY, model
+from tests.models import random_checkpoint
 from tests.shared import SHARED, needs_shared
 
 
@@ -71,6 +74,40 @@ def test_gguf_py_reads_what_we_write(tmp_path: Path, block: str) -> None:
     assert np.array_equal(contents["tokenizer.ggml.scores"], VOCABULARY.scores)
     assert contents["tokenizer.ggml.token_type"] == VOCABULARY.types.tolist()
     assert contents["tokenizer.ggml.add_space_prefix"] is True
+
+
+@pytest.mark.parametrize("name", blocks.names())
+def test_every_type_in_a_file_of_gguf_py(tmp_path: Path, name: str, checked: Checked) -> None:
+    checked(GGUF, "llama", "llama", name, "gguf-py: writes the file, every value")
+    config = replace(CONFIG, dim=256, hidden_dim=512, head_dim=64)
+    kind, size = gguf.GGMLQuantizationType[name], gguf.GGML_QUANT_SIZES
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in gguf_writer.describe(config, "", []).items():
+        if key.startswith("llama."):
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
+    rng = np.random.default_rng(4)
+    values: dict[str, np.ndarray] = {}
+    for key, tensor in random_checkpoint(config, 3).tensors.items():
+        if len(tensor.shape) == 1:
+            values[key] = tensor.to_float32()
+            writer.add_tensor(key, values[key])
+            continue
+        width = tensor.shape[1] // size[kind][0] * size[kind][1]
+        raw = rng.integers(0, 256, (tensor.shape[0], width), np.uint8)
+        with np.errstate(all="ignore"):
+            values[key] = raw.view("<f4") if name == "F32" else gguf.dequantize(raw, kind)
+        writer.add_tensor(key, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    opened = open_checkpoint(path)
+    assert {t.block for t in opened.tensors.values() if len(t.shape) > 1} == {name}
+    for key, expected in values.items():
+        with np.errstate(all="ignore"):
+            found = opened.tensors[key].to_float32()
+        np.testing.assert_array_equal(found, expected.reshape(found.shape), key)
 
 
 @pytest.mark.parametrize("alignment", [8, 32, 256])

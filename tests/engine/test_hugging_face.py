@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,16 @@ import pytest
 
 from fireside.engine import architectures, executors
 from fireside.engine.checkpoints import gguf_writer, open_checkpoint
+from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.executors import Executor
 from tests import transformers_models
+from tests.formats_table import GGUF, HUGGING_FACE, META, PYTORCH, Checked
 from tests.transformers_models import MODELS
 
 VARIABLE = "FIRESIDE_TRANSFORMERS_PYTHON"
+TORCH = {"F32": "", "F16": "float16", "BF16": "bfloat16"}
+LIMIT = 1e-3
 NAMES = (*MODELS, "llama-torch", "gpt2-torch", "llama-meta", "llama2c.pt")
 
 
@@ -47,15 +53,34 @@ def kinds() -> list[str]:
     return [name for name in executors.names() if not executors.get(name).why_not()]
 
 
+FORMATS = {
+    "llama-torch": "PyTorch's pytorch_model.bin", "gpt2-torch": "PyTorch's, of before 1.6",
+    "llama-meta": "two shards", "llama2c.pt": "llama2.c's training",
+}  # fmt: skip
+GREEDY = "transformers: 64 greedy tokens, logits within 0.001"
+
+
+def opened(path: Path) -> Checkpoint:
+    """A model as it is loaded for a context of 70 tokens."""
+    checkpoint = open_checkpoint(path)
+    return replace(checkpoint, config=checkpoint.config.for_context(70))
+
+
+def runner_of(checkpoint: Checkpoint, executor: str) -> Executor:
+    """What computes it, with nothing rounded that need not be."""
+    architecture = architectures.get(checkpoint.config.architecture)
+    plan = architecture.plan(checkpoint.config, checkpoint.tied)
+    return executors.choose(executor).build(plan, checkpoint, "none", 1, None, "f32")
+
+
 @pytest.mark.parametrize("executor", kinds())
 @pytest.mark.parametrize("name", NAMES)
-def test_as_transformers(models: Path, name: str, executor: str) -> None:
+def test_as_transformers(models: Path, name: str, executor: str, checked: Checked) -> None:
     """The same 64 tokens, each the likeliest, and the same logits of the whole text."""
-    checkpoint = open_checkpoint(models / name)
-    plan = architectures.get(checkpoint.config.architecture).plan(
-        checkpoint.config, checkpoint.tied
-    )
-    runner = executors.choose(executor).build(plan, checkpoint, "none", 1, None, "f32")
+    checkpoint = opened(models / name)
+    form = {"llama-meta": META, "llama2c.pt": PYTORCH}.get(name, HUGGING_FACE)
+    checked(form, checkpoint.config.architecture, FORMATS.get(name, name), "F32", GREEDY)
+    runner = runner_of(checkpoint, executor)
     expected = np.load(models / f"{name}.npz")
     ids = expected["prompt"].astype(np.int32).tolist()
     cache = runner.new_cache(128)
@@ -67,31 +92,48 @@ def test_as_transformers(models: Path, name: str, executor: str) -> None:
     wanted = expected["logits"]
     assert found.shape == wanted.shape
     assert ids[6:] == expected["greedy"].tolist()
-    assert np.abs(found - wanted).max() < 1e-3 * max(1.0, float(np.abs(wanted).max()))
+    assert np.abs(found - wanted).max() < LIMIT
 
 
-HELD = [
-    *("llama", "llama-tied-biased", "llama-3.1", "llama-linear", "mistral", "mixtral", "qwen2"),
-    *("qwen3", "qwen3-moe-normalised", "gemma", "phi3", "phi3-longrope", "olmo2", "stablelm"),
-    *("gpt2", "gpt-neox"),
-]
-REFUSED = {
-    "llama-yarn": "rope_magnitude", "qwen2-window": "sliding_window", "gemma2": "attention_scale",
-    "qwen3-moe": "normalise_experts", "smollm3": "rope_layers", "gpt-neox-serial": "activation",
-}  # fmt: skip
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_half_the_bytes_are_the_same_model(
+    models: Path, name: str, kind: str, checked: Checked
+) -> None:
+    """The weights are numbers that F16 and BF16 can hold."""
+    checkpoint = opened(models / f"{name}.{TORCH[kind]}")
+    matrices = {t.block for t in checkpoint.tensors.values() if len(t.shape) > 1}
+    assert matrices == {kind}
+    checked(HUGGING_FACE, checkpoint.config.architecture, name, kind, GREEDY)
+    compare(models, name, runner_of(checkpoint, kinds()[0]))
 
 
-@pytest.mark.parametrize("name", HELD)
-def test_as_transformers_by_way_of_gguf(models: Path, tmp_path: Path, name: str) -> None:
-    gguf_writer.write_checkpoint(tmp_path / "x.gguf", open_checkpoint(models / name))
-    checkpoint = open_checkpoint(tmp_path / "x.gguf")
-    architecture = architectures.get(checkpoint.config.architecture)
-    plan = architecture.plan(checkpoint.config, checkpoint.tied)
-    runner = executors.choose("numpy").build(plan, checkpoint, "none", 1, None, "f32")
+def compare(models: Path, name: str, runner: Executor) -> None:
+    """Logits of the whole text at once, and what is likeliest after each token."""
     expected = np.load(models / f"{name}.npz")
     ids = np.append(expected["prompt"], expected["greedy"]).astype(np.int32)
     found = runner.step(runner.new_cache(128), ids, 0, "all")
-    assert np.abs(found - expected["logits"]).max() < 1e-3 * np.abs(expected["logits"]).max()
+    assert np.abs(found - expected["logits"]).max() < LIMIT
+    assert found[5:-1].argmax(-1).tolist() == expected["greedy"].tolist()
+
+
+REFUSED = {
+    "llama-yarn": "rope_magnitude", "qwen3-moe-plain": "normalise_experts",
+    "gemma2-odd": "attention_scale", "gemma3-odd": "attention_scale",
+    "smollm3-odd": "rope_layers", "gpt-neox-odd": "activation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TORCH)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in REFUSED])
+def test_as_transformers_by_way_of_gguf(
+    models: Path, tmp_path: Path, name: str, kind: str, checked: Checked
+) -> None:
+    source = models / (name if kind == "F32" else f"{name}.{TORCH[kind]}")
+    gguf_writer.write_checkpoint(tmp_path / "x.gguf", open_checkpoint(source))
+    checkpoint = opened(tmp_path / "x.gguf")
+    checked(GGUF, checkpoint.config.architecture, name, kind, GREEDY)
+    compare(models, name, runner_of(checkpoint, kinds()[0]))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -152,7 +194,6 @@ def test_what_cannot_be_honoured_is_refused(models: Path, tmp_path: Path) -> Non
         ("qwen3-moe", {"mlp_only_layers": [1]}),
         ("qwen3-moe", {"decoder_sparse_step": 2}),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
-        ("stablelm", {"qk_layernorm": True}),
         ("llama", {"attention_bias": True}),
         ("llama", {"num_hidden_layers": 5}),
         ("llama", {"tie_word_embeddings": True, "num_attention_heads": 3}),

@@ -9,6 +9,7 @@ from fireside.engine import executors, reference
 from fireside.engine.events import Finished, Token
 from fireside.engine.model import Model, load
 from fireside.engine.samplers import Sampling
+from tests.formats_table import LLAMA2C, Checked
 from tests.shared import SHARED, needs_shared
 
 HERE = "fixtures/stories260K"
@@ -49,7 +50,11 @@ def tell(model: Model, sampling: Sampling = GREEDY, count: int = 200, prompt: st
 @pytest.mark.parametrize("name", kinds())
 @pytest.mark.parametrize("file", ["stories260K.bin", "stories260K_v1.bin"])
 @pytest.mark.parametrize("kv", ["f16", "f32"])
-def test_200_greedy_steps_are_those_of_llama2_c(name: str, file: str, kv: executors.KV) -> None:
+def test_200_greedy_steps_are_those_of_llama2_c(
+    name: str, file: str, kv: executors.KV, checked: Checked
+) -> None:
+    version = "version 1" if "_v1" in file else "version 0"
+    checked(LLAMA2C, "llama", f"stories260K, {version}", "F32", "llama2.c: 200 greedy tokens")
     expected = (FOLDER / "expected_greedy_200.txt").read_bytes()
     assert len(expected) == 464
     assert tell(open_model(file, name, kv=kv)).encode() == expected
@@ -79,9 +84,12 @@ def test_logits_agree_with_the_reference(name: str) -> None:
     ],
 )
 def test_quantised_logits_stay_near(
-    name: str, file: str, quant: executors.Quant, distance: float
+    name: str, file: str, quant: executors.Quant, distance: float, checked: Checked
 ) -> None:
     """Distance = root mean square of the difference over that of the float32 logits."""
+    if quant == "none":
+        oracle = "llama2.c's file of the same model in F32: logits within 1.5%"
+        checked(LLAMA2C, "llama", "stories260K, version 2", "int8 groups of 64", oracle)
     exact = logits(open_model("stories260K.bin", name))
     rough = logits(open_model(file, name, quant))
     assert np.linalg.norm(rough - exact) / np.linalg.norm(exact) < distance

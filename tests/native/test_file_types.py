@@ -17,6 +17,7 @@ from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.executors.native_library import instruction_sets
 from fireside.engine.executors.numpy_executor import NumpyExecutor
+from tests.formats_table import GGUF, Checked
 from tests.gguf_models import VOCABULARY
 from tests.models import random_checkpoint, random_tensor
 from tests.native.steps import Floats, build
@@ -88,7 +89,10 @@ np.save(sys.argv[3], np.array(llama.scores[: llama.n_tokens], np.float32))
 
 @pytest.mark.skipif(PEER not in os.environ, reason=f"{PEER} does not say where llama.cpp is")
 @pytest.mark.parametrize("kind", TYPES)
-def test_llama_cpp_computes_about_the_same(tmp_path: Path, kind: str) -> None:
+def test_llama_cpp_computes_about_the_same(tmp_path: Path, kind: str, checked: Checked) -> None:
+    types = ("Q4_K", "Q6_K") if kind == "mixed" else (kind,)
+    for block in types:
+        checked(GGUF, "llama", "llama", block, "llama.cpp: logits, roughly")
     checkpoint = replace(checkpoint_of(kind), vocabulary=VOCABULARY)
     path, result = tmp_path / "model.gguf", tmp_path / "logits.npy"
     gguf_writer.write_checkpoint(path, checkpoint)
