@@ -235,6 +235,7 @@ class Inference:
             tokenizer=spec.tokenizer,
             progress=progress,
             admit=lambda need: self._make_room(job, spec, need),
+            context=spec.context,
         )
 
     def _make_room(self, job: int, spec: ModelSpec, need: Need) -> None:

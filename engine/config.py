@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,7 +40,9 @@ class ModelConfig:
     pre_norms: bool = True  # of what goes into attention and feed-forward
     post_norms: bool = False  # of what comes out of them, before it is added
     norm_bias: bool = False
-    qk_norm: Literal["none", "head", "full"] = "none"  # of queries and keys, before rope
+    # of queries and keys, before rope: of each head, of all heads together, or a LayerNorm of each
+    # head with weights of its own
+    qk_norm: Literal["none", "head", "full", "heads"] = "none"
     qkv_bias: bool = False
     output_bias: bool = False  # of the attention's last matrix
     ffn_bias: bool = False
@@ -50,6 +52,7 @@ class ModelConfig:
     gated: bool = True  # down(act(gate x) * up x), else down(act(up x))
     activation: Activation = "silu"
     parallel_residual: bool = False  # the feed-forward layer sees what attention saw
+    shared_norm: bool = False  # then: through the same norm
     learned_positions: int = 0  # rows of a table of positions added to the embedding
     embedding_scale: float = 1.0
     attention_scale: float = 0.0  # of q . k; 0 = head_dim ** -0.5
@@ -61,6 +64,9 @@ class ModelConfig:
     rope_layers: tuple[bool, ...] = ()  # which layers have rope; () = all of them
     rope_factors: tuple[float, ...] = ()  # [rotary_dim / 2] divisors of the frequencies
     rope_magnitude: float = 1.0  # multiplies cos and sin
+    # Phi-3's: beyond `context_length` positions, up to these, rope has other factors
+    long_context: int = 0
+    long_factors: tuple[float, ...] = ()
     window_rope_theta: float = 0.0  # of windowed layers, without factors; 0 = the same rope
     n_experts: int = 0
     n_experts_used: int = 0
@@ -80,6 +86,27 @@ class ModelConfig:
     def rotary_dim(self) -> int:
         """Elements of a head that rope turns."""
         return self.rope_dim or self.head_dim
+
+    @property
+    def longest_context(self) -> int:
+        """Tokens that the model was trained to see, with the factors for long texts."""
+        return self.long_context if self.long_factors else self.context_length
+
+    def for_context(self, context: int) -> ModelConfig:
+        """The model for texts of up to `context` tokens: one set of rope's factors is chosen.
+
+        The factors for long texts change every position, and are a little worse for short ones:
+        they are taken only for a context that needs them, as llama.cpp does.
+        """
+        if not self.long_factors or context <= self.context_length:
+            return self
+        return replace(
+            self,
+            context_length=self.long_context,
+            rope_factors=self.long_factors,
+            long_context=0,
+            long_factors=(),
+        )
 
     def windowed(self, layer: int) -> bool:
         """Whether a layer sees `window` positions only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fireside.engine import architectures, executors
@@ -90,6 +90,7 @@ def load(
     tokenizer: str | Path | None = None,
     progress: Progress | None = None,
     admit: Callable[[Need], None] | None = None,
+    context: int = 0,
 ) -> Model:
     """Open the model file at `path` and lay its weights out for the chosen kernels.
 
@@ -99,8 +100,9 @@ def load(
     checkpoints that carry none (a `tokenizer.bin`, `tokenizer.model` or `tokenizer.json` beside the
     model is found by itself), or a folder.
     progress(done, total) counts bytes; what it raises ends the loading.
-    admit(need) is called before memory is taken, and may raise to refuse. Raises CheckpointError,
-    UnsupportedError, KernelsError.
+    admit(need) is called before memory is taken, and may raise to refuse. context: tokens that
+    sessions will have at most, for models that turn positions otherwise in long texts (Phi-3); 0 =
+    what the model has without that. Raises CheckpointError, UnsupportedError, KernelsError.
     """
     if quant not in executors.QUANTS:
         raise FiresideError(f"unknown quantisation {quant!r}", "choose none, f16, q8 or q4")
@@ -110,6 +112,7 @@ def load(
         raise FiresideError(f"threads is {threads}", f"choose 0 (automatic) to {MAX_THREADS}")
     kind = executors.choose(kernels)
     checkpoint = open_checkpoint(Path(path))
+    checkpoint = replace(checkpoint, config=checkpoint.config.for_context(context))
     architecture = architectures.get(checkpoint.config.architecture)
     vocabulary = find_vocabulary(checkpoint, tokenizer)
     plan = architecture.plan(checkpoint.config, checkpoint.tied)

@@ -50,13 +50,17 @@ class RMSNorm:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """out[i] = (x[i] - mean) / sqrt(variance + eps) * weight + bias. (Ba et al. 2016)"""
+    """out[i] = (x[i] - mean) / sqrt(variance + eps) * weight + bias. (Ba et al. 2016)
+
+    weight, bias: [x.width], also where each head of x is a vector of its own.
+    """
 
     weight: str
     bias: str  # "": none
     x: Slice
     out: Slice
     eps: float
+    head_dim: int = 0  # 0: x is one vector
 
 
 @dataclass(frozen=True)

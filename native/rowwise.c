@@ -26,7 +26,8 @@ void fs_norm_row(const fs_worker *w, const fs_op *op, const float *x, float *y)
     const int32_t width = op->x.width, unit = op->head_dim ? op->head_dim : width;
     if (op->norm == FS_LAYER) {
         const float *bias = op->vector_bias < 0 ? NULL : m->vectors[op->vector_bias];
-        m->kernels.layernorm(x, weight, bias, width, op->eps, y);
+        for (int32_t i = 0; i < width; i += unit)
+            m->kernels.layernorm(x + i, weight + i, bias ? bias + i : NULL, unit, op->eps, y + i);
         return;
     }
     for (int32_t i = 0; i < width; i += unit) m->kernels.rmsnorm(x + i, weight, unit, op->eps, y + i);

@@ -13,6 +13,7 @@ from fireside.app.cli.output import count, scale, size, table, visible
 
 if TYPE_CHECKING:
     from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
+    from fireside.engine.config import ModelConfig
 
 QUANT_NAMES = {"none": "as is", "f16": "f16", "q8": "q8", "q4": "q4"}
 LONGEST = 60  # characters of a metadata value
@@ -121,6 +122,12 @@ def _short(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
+def _context(c: ModelConfig) -> str:
+    if c.longest_context == c.context_length:
+        return f"{c.context_length:,} tokens"
+    return f"{c.context_length:,} tokens; {c.longest_context:,} where --context asks for more"
+
+
 def _id(token: int) -> str:
     return str(token) if token >= 0 else "none"
 
@@ -148,7 +155,7 @@ def _summary(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         ("Heads", f"{c.n_heads} of width {c.head_dim}{kv}"),
         ("Rope", f"base {c.rope_theta:g}, {c.rotary_dim} elements, {c.rope_style}"),
         ("Norm epsilon", f"{c.norm_eps:g}"),
-        ("Context", f"{c.context_length:,} tokens"),
+        ("Context", _context(c)),
         ("Vocabulary", vocabulary),
         ("Classifier", classifier),
         ("Memory", needs),

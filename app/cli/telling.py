@@ -81,6 +81,7 @@ def load_from(path: Path, settings: Settings, progress: Progress) -> Model:
         tokenizer=Path(settings.tokenizer).expanduser() if settings.tokenizer else None,
         progress=show,
         admit=lambda need: require(path.name, needed(need, settings.context), available()),
+        context=settings.context,
     )
     progress.clear()
     return model

@@ -75,13 +75,13 @@ def layer_shapes(c: ModelConfig) -> Iterator[tuple[str, Shape]]:
         yield from matrix_shapes("attn_k", c.kv_dim, c.dim, c.qkv_bias)
         yield from matrix_shapes("attn_v", c.kv_dim, c.dim, c.qkv_bias)
     if c.qk_norm != "none":
-        per_head = c.qk_norm == "head"
+        per_head = c.qk_norm == "head"  # one vector for all heads
         yield "attn_q_norm.weight", (c.head_dim if per_head else c.q_dim,)
         yield "attn_k_norm.weight", (c.head_dim if per_head else c.kv_dim,)
     yield from matrix_shapes("attn_output", c.dim, c.q_dim, c.output_bias)
     if c.post_norms:
         yield from norm_shapes(c, "post_attention_norm")
-    if c.pre_norms:
+    if c.pre_norms and not c.shared_norm:
         yield from norm_shapes(c, "ffn_norm")
     if c.n_experts:
         yield "ffn_gate_inp.weight", (c.n_experts, c.dim)
@@ -110,7 +110,8 @@ def plan(c: ModelConfig, tied: bool) -> Plan:
         source = b.norm(w + "attn_norm", b.x, b.normed) if c.pre_norms else b.x
         b.attention(i, source)
         if c.parallel_residual:
-            source = b.norm(w + "ffn_norm", b.x, b.normed)
+            if not c.shared_norm:
+                source = b.norm(w + "ffn_norm", b.x, b.normed)
             b.project(w + "attn_output", b.attended, c.output_bias, "")
         else:
             b.project(w + "attn_output", b.attended, c.output_bias, w + "post_attention_norm")
@@ -159,9 +160,12 @@ class _Builder(PlanBuilder):
         if c.qkv_bias:
             self.add(AddBias(tuple(f"{w}{part}.bias" for part in parts), self.qkv))
         if c.qk_norm != "none":
-            head_dim = c.head_dim if c.qk_norm == "head" else 0
-            for name, part in (("attn_q_norm", q), ("attn_k_norm", k)):
-                self.add(RMSNorm(f"{w}{name}.weight", part, part, c.norm_eps, head_dim))
+            head_dim = 0 if c.qk_norm == "full" else c.head_dim
+            for name, part in (("attn_q_norm.weight", q), ("attn_k_norm.weight", k)):
+                if c.qk_norm == "heads":
+                    self.add(LayerNorm(w + name, "", part, part, c.norm_eps, head_dim))
+                else:
+                    self.add(RMSNorm(w + name, part, part, c.norm_eps, head_dim))
         if c.turned(layer):
             # windowed layers with a rope of their own know nothing of the other's magnitude
             own = c.window_rope_theta > 0 and c.windowed(layer)

@@ -197,7 +197,9 @@ def scaling(v: View, rope_dim: int, theta: float) -> tuple[np.ndarray[Any, Any],
 
 def rope_factors(v: View, name: str, rope_dim: int) -> np.ndarray[Any, Any]:
     """Divisors of the frequencies from a tensor: [rope_dim / 2]."""
-    tensor = v.tensors[name]
+    tensor = v.tensors.get(name)
+    if tensor is None:
+        raise CheckpointError(f"{v.fields.path}: tensor {name} is missing")
     if tensor.shape != (rope_dim // 2,):
         raise CheckpointError(
             f"{v.fields.path}: tensor {name} has shape {list(tensor.shape)}, expected"
@@ -226,7 +228,24 @@ def windows(v: View, period: int, default: int = 0) -> dict[str, Any]:
         v.refuse("attention.sliding_window_pattern", "a number, or true or false for each layer")
     elif pattern:
         windowed = tuple(i % pattern < pattern - 1 for i in range(n))
-    return {"window": window, "windowed_layers": windowed if window else ()}
+    if not window or not any(windowed):
+        return {"window": 0 if windowed else window, "windowed_layers": ()}
+    return {"window": window, "windowed_layers": () if all(windowed) else windowed}
+
+
+def told_windows(v: View) -> dict[str, Any]:
+    """Sliding windows of an architecture whose name says nothing of them: the file has to.
+
+    A window alone, without the layers it is in, is what converters copy of models that do not use
+    theirs; it is passed over where no text is longer, and refused where it would matter.
+    """
+    pattern = v.prefix + "attention.sliding_window_pattern"
+    if isinstance(v.fields.metadata.get(pattern), np.ndarray):
+        return windows(v, 0)
+    window = v.integer("attention.sliding_window", 0, 0, 1 << 30)
+    if 0 < window < v.integer("context_length", None, 1, 1 << 24):
+        v.refuse("attention.sliding_window", "those with a sliding_window_pattern, layer by layer")
+    return {"window": 0}
 
 
 def root_scale(width: int) -> float:

@@ -7,6 +7,7 @@ of queries and keys are in the order for "interleaved" rope, Gemma's norms have 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fireside.engine.architectures.from_gguf import (
@@ -15,6 +16,7 @@ from fireside.engine.architectures.from_gguf import (
     layers,
     root_scale,
     rope_factors,
+    told_windows,
     view,
     windows,
 )
@@ -33,25 +35,36 @@ def llama(fields: Fields, tensors: Tensors) -> ModelConfig:
 
 def qwen2(fields: Fields, tensors: Tensors) -> ModelConfig:
     """Qwen 2's: its biases are known by their tensors."""
-    return config(view(fields, tensors), "half")
+    v = view(fields, tensors)
+    return config(v, "half", **told_windows(v))
 
 
 def qwen3(fields: Fields, tensors: Tensors) -> ModelConfig:
     """Qwen 3's, with experts or without."""
-    return config(view(fields, tensors), "half", qk_norm="head")
+    v = view(fields, tensors)
+    return config(v, "half", qk_norm="head", **told_windows(v))
 
 
 def smollm3(fields: Fields, tensors: Tensors) -> ModelConfig:
     """SmolLM 3's: every fourth layer has no rope."""
     v = view(fields, tensors)
     turned = tuple((i + 1) % 4 != 0 for i in range(layers(v)))
-    return config(v, "interleaved", rope_layers=turned)
+    return config(v, "interleaved", rope_layers=turned, **told_windows(v))
 
 
 def olmo2(fields: Fields, tensors: Tensors) -> ModelConfig:
-    """OLMo 2's: norms behind attention and feed-forward, none before them."""
+    """OLMo 2's: norms behind attention and feed-forward, none before them.
+
+    OLMo 3 goes by this name too: all but every fourth layer have a window, and there rope is not
+    stretched.
+    """
     v = view(fields, tensors)
-    return config(v, "half", pre_norms=False, post_norms=True, qk_norm="full")
+    own: dict[str, Any] = {"pre_norms": False, "post_norms": True, "qk_norm": "full"}
+    own |= windows(v, 4)
+    c = config(v, "half", **own)
+    if c.window and c.rope_factors:
+        own["window_rope_theta"] = c.rope_theta
+    return replace(c, **own)
 
 
 def gpt2(fields: Fields, tensors: Tensors) -> ModelConfig:
@@ -77,23 +90,34 @@ def gptneox(fields: Fields, tensors: Tensors) -> ModelConfig:
 
 
 def stablelm(fields: Fields, tensors: Tensors) -> ModelConfig:
-    """StableLM's. One with feed-forward beside attention has no ffn_norm: a tensor is missing."""
-    return config(view(fields, tensors), "half", norm="layer")
+    """StableLM's. One with feed-forward beside attention has no ffn_norm of its own."""
+    v = view(fields, tensors)
+    parallel = not v.has("blk.0.ffn_norm.weight")
+    own = {"parallel_residual": parallel, "shared_norm": parallel}
+    qk_norm = "heads" if v.has("blk.0.attn_q_norm.weight") else "none"
+    return config(v, "half", norm="layer", qk_norm=qk_norm, **own)
 
 
 def phi3(fields: Fields, tensors: Tensors) -> ModelConfig:
-    """Phi-3's: of two sets of rope's factors the short one, and the context that it is good for."""
+    """Phi-3's: two sets of rope's factors, for texts up to the original context and beyond it."""
     v = view(fields, tensors)
     own: dict[str, Any] = {"fused_gate_up": True, **windows(v, 0)}
-    if not v.has("rope_factors_short.weight"):
-        return config(v, "half", **own)
     c = config(v, "half", **own)
-    factors = rope_factors(v, "rope_factors_short.weight", c.rotary_dim)
-    if (factors != 1).any():
-        own["rope_factors"] = tuple(factors.tolist())
-    own["rope_magnitude"] = v.number("rope.scaling.attn_factor", 1.0, 0.0, 1e3)
+    if not v.has("rope_factors_short.weight"):
+        return c
+    short, long = (
+        tuple(rope_factors(v, f"rope_factors_{kind}.weight", c.rotary_dim).tolist())
+        for kind in ("short", "long")
+    )
     original = v.integer("rope.scaling.original_context_length", c.context_length, 1, 1 << 24)
-    return config(v, "half", context_length=min(original, c.context_length), **own)
+    values: dict[str, Any] = {
+        "rope_factors": short if set(short) != {1.0} else (),
+        "rope_magnitude": v.number("rope.scaling.attn_factor", 1.0, 0.0, 1e3),
+        "context_length": min(original, c.context_length),
+    }
+    if c.context_length > original:
+        values |= {"long_context": c.context_length, "long_factors": long}
+    return replace(c, **values)
 
 
 def gemma(fields: Fields, tensors: Tensors) -> ModelConfig:

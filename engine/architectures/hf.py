@@ -222,7 +222,7 @@ def read_rope(
 
 
 def read_longrope(c: HfConfig, scaling: HfConfig, pairs: int, context: int) -> dict[str, Any]:
-    """Phi-3's: one set of factors up to the original context, which is where this version ends."""
+    """Phi-3's: a set of factors up to the original context, another for texts beyond it."""
     original = scaling.integer(
         "original_max_position_embeddings",
         c.integer("original_max_position_embeddings", context, 1, 1 << 24),
@@ -230,11 +230,15 @@ def read_longrope(c: HfConfig, scaling: HfConfig, pairs: int, context: int) -> d
     )
     scale = context / original
     magnitude = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
-    return {
+    values: dict[str, Any] = {
         "rope_factors": scaling.numbers("short_factor", pairs),
         "rope_magnitude": scaling.number("attention_factor", magnitude, 1e-3, 1e3),
         "context_length": min(context, original),
     }
+    if context > original:
+        long = {"long_context": context, "long_factors": scaling.numbers("long_factor", pairs)}
+        return values | long
+    return values
 
 
 def windows(c: HfConfig, n_layers: int, default: tuple[bool, ...] = ()) -> dict[str, Any]:

@@ -111,9 +111,10 @@ def joined(parts: Sequence[Tensor], name: str, axis: int) -> Tensor:
 
 
 def stacked(parts: Sequence[Tensor], name: str) -> Tensor:
-    """Tensors of one shape and block format as one: [len(parts), *shape]."""
+    """Tensors of one shape and block format, whatever it is, as one: [len(parts), *shape]."""
     shape = (len(parts), *parts[0].shape)
-    return made(name, shape, parts[0].block, lambda: np.stack([items(p) for p in parts]), *parts)
+    whole = lambda: np.concatenate([part.data for part in parts])  # noqa: E731
+    return DerivedTensor(name, shape, parts[0].block, whole, parts)
 
 
 def plus(tensor: Tensor, name: str, number: float) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fireside.engine import blocks
 from fireside.engine.checkpoints import Format, register
+from fireside.engine.checkpoints.derived import renamed, stacked
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_header import (
     MAGIC,
@@ -56,6 +57,7 @@ def read(path: Path) -> Checkpoint:
             tensors[key] = tensor
     config = read_config(fields, tensors)
     tensors = {name: t for name, t in tensors.items() if name not in ROPE_TENSORS}
+    tensors = put_together(path, config, tensors)
     vocabulary = read_vocabulary(path, header.metadata)
     if vocabulary is not None and len(vocabulary) != config.vocab_size:
         raise CheckpointError(
@@ -92,6 +94,34 @@ def read_tensors(source: Source, header: Header) -> dict[str, Tensor]:
                 f"{path}: tensors {name} and {following} overlap", "the file is damaged"
             )
     return tensors
+
+
+def put_together(
+    path: Path, config: ModelConfig, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors in the shapes that are used here.
+
+    Files of early 2024 have a tensor for each expert, blk.0.ffn_up.3.weight. Norms of heads with
+    weights of their own, [heads, head_dim], are one vector.
+    """
+    result = dict(tensors)
+    for i in range(config.n_layers if config.n_experts else 0):
+        for part in ("gate", "up", "down"):
+            names = [f"blk.{i}.ffn_{part}.{e}.weight" for e in range(config.n_experts)]
+            if names[0] not in result:
+                continue
+            experts = [result.pop(name) for name in names if name in result]
+            if len(experts) < len(names) or len({(t.shape, t.block) for t in experts}) != 1:
+                raise CheckpointError(f"{path}: {names[0]} and so on are not of one kind for all")
+            whole = f"blk.{i}.ffn_{part}_exps.weight"
+            if whole in result:
+                raise CheckpointError(f"{path}: tensor {whole} is there, and its parts too")
+            result[whole] = stacked(experts, whole)
+    if config.qk_norm == "heads":
+        for name, tensor in result.items():
+            if name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+                result[name] = renamed(tensor, name, (tensor.count,))
+    return result
 
 
 def tensor_format(path: Path, info: TensorInfo) -> blocks.BlockFormat:

@@ -235,7 +235,12 @@ class Cursor:
         if (dtype := SCALARS.get(kind)) is not None:
             count = self.u64(f"the length of {key}", self.size)
             start = self.take(count * dtype.itemsize, key)
-            return np.frombuffer(self.view, dtype, count, start)
+            values = np.frombuffer(self.view, dtype, count, start)
+            if kind != BOOL:
+                return values
+            if count and values.max() > 1:
+                raise CheckpointError(f"{self.path}: {key} has {values.max()}, expected 0 or 1")
+            return values.view(np.bool_)
         if kind == STRING:
             count = self.u64(f"the length of {key}", self.strings_left)
             self.strings_left -= count

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fireside.engine import blocks
 from fireside.engine.checkpoints import gguf_header as g
 from fireside.engine.checkpoints.atomic import replacing
+from fireside.engine.checkpoints.derived import renamed
 from fireside.engine.checkpoints.gguf import read_config
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_vocabulary import describe_vocabulary
@@ -42,6 +43,10 @@ FILE_TYPES = {
     "Q6_K": 18,
     "BF16": 32,
 }  # fmt: skip  (llama.cpp's "mostly ...")
+
+# those whose name says which layers have a window
+WINDOWS_BY_NAME = ("llama", "gemma", "gemma2", "gemma3", "phi3")
+HEAD_NORMS = ("attn_q_norm.weight", "attn_k_norm.weight")
 
 Metadata = Mapping[str, object]
 Rows = NDArray[np.intp]
@@ -148,6 +153,9 @@ def lay_out(
                 f"choose one of {', '.join(FILE_TYPES)}",
             )
         order = rope_order(config, tensor.name) if config is not None else None
+        if config is not None and config.qk_norm == "heads" and tensor.name.endswith(HEAD_NORMS):
+            shape = (tensor.count // config.head_dim, config.head_dim)
+            tensor = renamed(tensor, tensor.name, shape)
         entry = Entry(tensor, block_format, offset, order)
         entries.append(entry)
         offset += entry.nbytes + -entry.nbytes % ALIGNMENT
@@ -187,7 +195,8 @@ def describe_variations(c: ModelConfig) -> Metadata:
         entries[a + "rope.freq_base"] = float(c.rope_theta)
     if c.rope_magnitude != 1:
         entries[a + "rope.scaling.attn_factor"] = float(c.rope_magnitude)
-    if c.architecture == "phi3" and c.rope_factors:
+    if c.architecture == "phi3" and (c.rope_factors or c.long_factors):
+        entries[a + "context_length"] = c.longest_context
         entries[a + "rope.scaling.type"] = "longrope"
         entries[a + "rope.scaling.original_context_length"] = c.context_length
     elif len(set(c.rope_factors)) == 1:
@@ -197,6 +206,9 @@ def describe_variations(c: ModelConfig) -> Metadata:
         entries[a + "rope.freq_base_swa"] = float(c.window_rope_theta)
     if c.window:
         entries[a + "attention.sliding_window"] = c.window
+        if c.architecture not in WINDOWS_BY_NAME:
+            layers = [c.windowed(i) for i in range(c.n_layers)]
+            entries[a + "attention.sliding_window_pattern"] = np.array(layers)
     if c.attention_softcap:
         entries[a + "attn_logit_softcapping"] = float(c.attention_softcap)
     if c.logit_softcap:
@@ -236,13 +248,17 @@ def rope_order(c: ModelConfig, name: str) -> Rows | None:
 
 def rope_tensors(c: ModelConfig) -> dict[str, Tensor]:
     """Rope's factors as tensors: one set, or Phi-3's short and long one."""
-    phi3 = c.architecture == "phi3"
-    if not c.rope_factors or (len(set(c.rope_factors)) == 1 and not phi3):
+    factors = {"rope_freqs.weight": c.rope_factors}
+    if c.architecture == "phi3" and (c.rope_factors or c.long_factors):
+        short = c.rope_factors or (1.0,) * (c.rotary_dim // 2)
+        factors = {"rope_factors_short.weight": short}
+        factors["rope_factors_long.weight"] = c.long_factors or short
+    elif len(set(c.rope_factors)) < 2:
         return {}
-    names = [f"rope_factors_{kind}.weight" for kind in ("short", "long")]
-    data = np.array(c.rope_factors, "<f4").view(np.uint8)
-    shape = (len(c.rope_factors),)
-    return {n: Tensor(n, shape, "F32", data) for n in (names if phi3 else ["rope_freqs.weight"])}
+    return {
+        name: Tensor(name, (len(values),), "F32", np.array(values, "<f4").view(np.uint8))
+        for name, values in factors.items()
+    }
 
 
 def check_kept(c: ModelConfig, metadata: Metadata, tensors: Mapping[str, Tensor]) -> None:
@@ -290,6 +306,8 @@ def encode_value(key: str, value: object) -> Iterator[bytes]:
         yield struct.pack("<If", g.FLOAT32, value)
     elif isinstance(value, str):
         yield struct.pack("<I", g.STRING) + encode_string(value)
+    elif isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == bool:
+        yield struct.pack("<IIQ", g.ARRAY, g.BOOL, len(value)) + value.tobytes()
     elif isinstance(value, np.ndarray) and value.ndim == 1 and little(value) in NUMBERS:
         yield struct.pack("<IIQ", g.ARRAY, NUMBERS[little(value)], len(value))
         yield value.astype(little(value)).tobytes()

@@ -217,10 +217,13 @@ class Collector:
     def find(self, gguf: str, name: str) -> Tensor | None:
         """A weight under its new name; None where the files do not have it."""
         if "*" in name:
-            parts = [self.open(name.replace("*", str(i))) for i in range(self.config.n_experts)]
+            count = self.config.n_experts
+            if gguf.endswith("_norm.weight"):  # one a head
+                count = self.config.n_kv_heads if "attn_k" in gguf else self.config.n_heads
+            parts = [self.open(name.replace("*", str(i))) for i in range(count)]
             there = [part for part in parts if part is not None]
             if len(there) < len(parts) or len({(p.shape, p.block) for p in there}) != 1:
-                raise CheckpointError(f"{self.folder}: {name} is not of one kind for all experts")
+                raise CheckpointError(f"{self.folder}: {name} is not of one kind for all of them")
             return stacked(there, gguf)
         tensor = self.open(name)
         return renamed(tensor, gguf) if tensor is not None else None

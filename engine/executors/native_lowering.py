@@ -40,7 +40,7 @@ LOGITS = -1  # the buffer that the caller owns
 
 def head_dim(op: RMSNorm | LayerNorm) -> int:
     """The width of the heads that an operation normalises one by one; 0 where it does not."""
-    return op.head_dim if isinstance(op, RMSNorm) else 0
+    return op.head_dim
 
 
 def number_of(activation: ActivationKind) -> int:
@@ -222,11 +222,12 @@ class Lowering:
         unit = head_dim(op) or op.x.width
         if op.out.width != op.x.width or op.x.width % unit:
             raise RuntimeError(f"the widths of {op} differ")
-        fields = {"vector": self._vector((op.weight,), unit), "eps": op.eps}
+        fields = {"eps": op.eps, "head_dim": op.head_dim}
         if isinstance(op, RMSNorm):
-            return {**fields, "norm": lib.FS_RMS, "head_dim": op.head_dim}
+            return {**fields, "vector": self._vector((op.weight,), unit), "norm": lib.FS_RMS}
         if op.bias:
-            fields["vector_bias"] = self._vector((op.bias,), unit)
+            fields["vector_bias"] = self._vector((op.bias,), op.x.width)
+        fields["vector"] = self._vector((op.weight,), op.x.width)
         return {**fields, "norm": lib.FS_LAYER}
 
     def _activation(self, op: GatedActivation | Activation) -> dict[str, Any]:

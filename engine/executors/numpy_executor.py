@@ -265,7 +265,10 @@ class NumpyExecutor:
         for row, out in zip(frame.read(op.x), frame.read(op.out), strict=True):
             if isinstance(op, LayerNorm):
                 bias = self._matrices[op.bias].values if op.bias else None
-                out[:] = layer_norm(row, weight, bias, op.eps)
+                for i in range(0, len(row), op.head_dim or len(row)):
+                    head = slice(i, i + (op.head_dim or len(row)))
+                    add = bias[head] if bias is not None else None
+                    out[head] = layer_norm(row[head], weight[head], add, op.eps)
             else:
                 heads = row.reshape(-1, len(weight))
                 out[:] = rms_norm(heads, weight, op.eps).reshape(-1)
