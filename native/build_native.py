@@ -15,6 +15,7 @@ SOURCES = (
     "pack.c",
     "model.c",
     "cache.c",
+    "team.c",
     "step.c",
     "rowwise.c",
     "experts.c",

@@ -94,7 +94,7 @@ static void multiply(const fs_worker *w, const fs_op *op, int32_t number, int32_
             const int32_t panel = (*task - *before) * PANELS, end = panel + PANELS;
             m->kernels.matmul[expert.kind](&expert, &x, &to, count, panel,
                                            end < expert.panels ? end : expert.panels);
-            *task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+            *task = fs_next_task(w);
         }
         *before += tasks;
     }
@@ -103,7 +103,7 @@ static void multiply(const fs_worker *w, const fs_op *op, int32_t number, int32_
 static void first_task(const fs_worker *w, int32_t *task, int32_t *before)
 {
     *before = 0;
-    *task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+    *task = fs_next_task(w);
 }
 
 /* the pairs' act(gate) * up, as weights of a kind want it */

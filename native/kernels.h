@@ -63,6 +63,9 @@ typedef struct fs_acts {
     const int32_t *shift; /* [rows][blocks]: made of the block's sum of q, see fs_offset() */
     int64_t b_stride;
     int8_t *scratch; /* [blocks * 512], the calling thread's own; 64-byte aligned */
+    /* What this thread will read behind panel ahead_end, with one row; NULL: the panels there. */
+    const uint8_t *ahead;
+    int32_t ahead_end;
 } fs_acts;
 
 /* Where a matmul's result goes: out[row * stride + i], added to what is there if `add`. */

@@ -32,12 +32,25 @@ static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q
     }
 }
 
-/* One row: what is prefetched stands so many bytes behind what is read now. Small panels: the same
- * place of the next ones, so that no stream ever begins cold. Large ones: a little ahead in each
- * panel's own stream. */
-FS_INLINE int64_t fs_far(const int P, int64_t panel_bytes)
+/* One row: what is prefetched stands `far` bytes behind what is read now, from block `turn` on
+ * `behind` bytes. Small panels: the same place of the next ones, so that no stream ever begins cold.
+ * Large ones: a little ahead in each panel's own stream, at its end the beginning of the next. Behind
+ * the last panel of all the thread goes on at x->ahead. */
+typedef struct {
+    int64_t turn, far, behind;
+} fs_prefetching;
+
+FS_INLINE fs_prefetching fs_plan_ahead(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel,
+                                       int64_t blocks, int64_t block_bytes)
 {
-    return P * panel_bytes < 65536 ? P * panel_bytes : 2048;
+    enum { FAR = 2048, SMALL = 65536 };
+    const int64_t size = P * w->panel_bytes;
+    fs_prefetching f = {blocks - (FAR + block_bytes - 1) / block_bytes, FAR, size};
+    if (size < SMALL || f.turn < 0) f.turn = 0;
+    if (x->ahead && panel + P >= x->ahead_end)
+        f.behind = (intptr_t)x->ahead - (intptr_t)w->data - panel * w->panel_bytes;
+    f.behind -= f.turn * block_bytes;
+    return f;
 }
 
 /* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
@@ -65,11 +78,13 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
     {                                                                                           \
         const type *weights = (const type *)(w->data + panel * w->panel_bytes);                 \
         const int64_t step = w->panel_bytes / (int64_t)sizeof(type);                            \
-        const int64_t far = fs_far(P, w->panel_bytes);                                          \
+        const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->cols, FS_LANES * sizeof(type)); \
+        int64_t far = plan.far;                                                                 \
         const float *a = x->f + row * x->f_stride;                                              \
         v16 acc[MAX_P][MAX_R];                                                                  \
         FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);                                      \
         for (int64_t k = 0; k < w->cols; k++) {                                                 \
+            if (k == plan.turn) far = plan.behind;                                              \
             v16 b[MAX_P];                                                                       \
             FS_EACH_PANEL                                                                       \
             {                                                                                   \
@@ -98,10 +113,12 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 512;
-    const int64_t far = fs_far(P, step);
+    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 512);
+    int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t b = 0; b < w->blocks; b++) {
+        if (b == plan.turn) far = plan.behind;
         q8_sum sum[MAX_P][MAX_R];
         FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q8_start(shift[r * x->b_stride + b]);
         FS_UNROLL for (int g = 0; g < 8; g++)
@@ -140,10 +157,12 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 256;
-    const int64_t far = fs_far(P, step);
+    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 256);
+    int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t b = 0; b < w->blocks; b++) {
+        if (b == plan.turn) far = plan.behind;
         q4_sum sum[MAX_P][MAX_R];
         FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q4_start(shift[r * x->b_stride + b]);
         FS_UNROLL for (int g = 0; g < 4; g++)

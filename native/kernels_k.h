@@ -58,11 +58,13 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND);
     const uint8_t *scales = weights + w->blocks * size;
-    const int64_t far = fs_far(P, step);
+    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, size);
+    int64_t far = plan.far;
     const int S = FS_SUMS(KIND);
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t b = 0; b < w->blocks; b++, weights += size) {
+        if (b == plan.turn) far = plan.behind;
         i16x sum[MAX_P][MAX_R][MOST];
         FS_EACH_ROW FS_EACH_PANEL FS_UNROLL for (int s = 0; s < S; s++)
             sum[p][r][s] = int_set(fs_start_of(KIND, shift[r * x->b_stride + b], s));

@@ -51,6 +51,7 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
     m->rows = take(arena, m->chunk * (int64_t)sizeof *m->rows);
     m->runs = take(arena, m->chunk * (int64_t)sizeof *m->runs);
     m->selected = take(arena, m->chunk * 4);
+    m->seats = take(arena, m->threads * (int64_t)sizeof *m->seats);
     for (int32_t i = 0; i < m->threads; i++) {
         take(arena, 64); /* keeps neighbours off each other's cache lines */
         take_prepared(arena, m, 1, &m->mine[i]);

@@ -66,6 +66,19 @@ typedef struct {
     int32_t **begin, **place;     /* [threads]: [n + 1] first pair of each expert, [chunk * used] */
 } fs_mixing;
 
+#define FS_ROUNDS 16 /* of telling each other at a meeting, so for up to 65,536 threads */
+
+/* A thread's place in the team, see team.c. Each part has cache lines of its own. */
+typedef struct {
+    _Atomic uint32_t told[2][FS_ROUNDS]; /* by others: meeting << 1 | whether to leave */
+    char pad0[128];
+    uint32_t meeting;             /* how many there have been */
+    const char *ahead, *ahead_end; /* what it will read next */
+    char pad1[128];
+    _Atomic uint64_t taken; /* meeting << 32 | pieces taken from the front << 16 | from the back */
+    char pad2[128];
+} fs_seat;
+
 struct fs_model {
     fs_kernels kernels;
     fs_layout layout;
@@ -82,6 +95,7 @@ struct fs_model {
     fs_prepared shared;                   /* [chunk] rows */
     fs_prepared *mine;                    /* [threads], one row each */
     fs_attending *attending;              /* [threads] */
+    fs_seat *seats;                       /* [threads] */
     fs_mixing mixing;
     int64_t score_room;                   /* floats in each one's scores */
     float *scores;                        /* [threads][score_room] */

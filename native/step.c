@@ -9,64 +9,14 @@
 #define _GNU_SOURCE
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <sched.h>
-#endif
-
 #include "step.h"
 
 enum { PIECE = 4 };   /* panels that a thread takes at once: what the kernels take with one row */
 enum { LARGE = 16384 }; /* bytes of a panel */
-enum { SPINS = 300 }; /* pauses before a waiting thread gives its core away */
-
-static int64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* ---- threads ---- */
-
-static void relax(int spins)
-{
-    if (spins < SPINS) {
-#if defined(FS_X86)
-        __asm__ volatile("pause");
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
-        return;
-    }
-#if defined(__unix__) || defined(__APPLE__)
-    sched_yield();
-#endif
-}
-
-static int profiled(const fs_worker *w) { return w->run->model->profile && w->index == 0; }
-
-int fs_meet(const fs_worker *w)
-{
-    fs_run *run = w->run;
-    int64_t start = profiled(w) ? nanoseconds() : 0;
-    int32_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&run->arrived, 1, memory_order_acq_rel) == w->count - 1) {
-        atomic_store_explicit(&run->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&run->next, 0, memory_order_relaxed);
-        run->stop = atomic_load_explicit(&run->model->abort, memory_order_relaxed);
-        atomic_store_explicit(&run->phase, phase + 1, memory_order_release);
-    } else {
-        for (int i = 0; atomic_load_explicit(&run->phase, memory_order_acquire) == phase; i++)
-            relax(i);
-    }
-    if (start) run->model->spent[FS_WAITING] += nanoseconds() - start;
-    return run->stop;
-}
 
 static int64_t stride_of(const fs_worker *w, fs_slice s)
 {
@@ -132,10 +82,59 @@ static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
     fs_round_row(m, matrix->kind, x, op->x.width, into, into_row);
 }
 
-/* the first panel of a piece that nobody has taken yet, counted from 0 after each meeting */
-static int32_t piece(const fs_worker *w)
+/* What this thread will most likely read of weights behind operation op: its part of the next matrix,
+ * at the end of a step that of the first. */
+static void look_ahead(const fs_worker *w, const fs_op *op, const uint8_t **begin, const uint8_t **end)
 {
-    return PIECE * atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+    const fs_model *m = w->run->model;
+    *begin = *end = NULL;
+    for (int32_t i = 1; i <= m->n_ops; i++) {
+        if (++op == m->ops + m->n_ops) op = m->ops;
+        if (op->kind == FS_EXPERTS) return;
+        if (op->kind != FS_MATMUL) continue;
+        const fs_matrix *matrix = &m->matrices[op->matrix];
+        int32_t first, last;
+        fs_share(w, matrix->panels, &first, &last);
+        *begin = matrix->data + first * matrix->panel_bytes;
+        *end = matrix->data + last * matrix->panel_bytes;
+        return;
+    }
+}
+
+/* Each thread has a part of the panels, one behind the other: a long stream for the memory, and each
+ * core finds its own in its cache again. Whoever is done helps the others, since one core is often
+ * slower than the other. */
+static void one_row(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, fs_acts *x,
+                    const fs_out *out)
+{
+    const int32_t unit = 1 + matrix->panels / FS_MOST_PIECES;
+    const uint8_t *ahead, *end;
+    fs_pieces pieces;
+    look_ahead(w, op, &ahead, &end);
+    while (fs_take(w, (matrix->panels + unit - 1) / unit, PIECE, &pieces) && !fs_aborted(w)) {
+        x->ahead = pieces.more ? NULL : ahead;
+        x->ahead_end = pieces.end * unit < matrix->panels ? pieces.end * unit : matrix->panels;
+        w->run->model->kernels.matmul[matrix->kind](matrix, x, out, 1, pieces.begin * unit, x->ahead_end);
+    }
+}
+
+/* The panels are shared out beforehand; where they are large, and so a piece of them not all beginning,
+ * the last quarter goes to whoever is ready first. */
+static void many_rows(const fs_worker *w, const fs_matrix *matrix, const fs_acts *x, const fs_out *out)
+{
+    enum { STEP = 16 }; /* panels between two looks at whether to leave */
+    fs_matmul_fn *kernel = w->run->model->kernels.matmul[matrix->kind];
+    const int large = w->count > 1 && matrix->panel_bytes >= LARGE;
+    const int32_t parts = large ? matrix->panels / (4 * PIECE) * PIECE : 0;
+    int32_t panel, end;
+    fs_share(w, matrix->panels - parts, &panel, &end);
+    for (; panel < end && !fs_aborted(w); panel += STEP)
+        kernel(matrix, x, out, w->rows, panel, panel + STEP < end ? panel + STEP : end);
+    while (parts && !fs_aborted(w)) {
+        panel = matrix->panels - parts + PIECE * fs_next_task(w);
+        if (panel >= matrix->panels) return;
+        kernel(matrix, x, out, w->rows, panel, panel + PIECE);
+    }
 }
 
 static void matmul(const fs_worker *w, const fs_op *op)
@@ -162,19 +161,10 @@ static void matmul(const fs_worker *w, const fs_op *op)
                  .scratch = m->mine[w->index].scratch};
     fs_out out = {fs_row_of(w, op->out, 0), stride_of(w, op->out), op->add,
                   op->bias < 0 ? NULL : m->vectors[op->bias]};
-    /* Panels are shared out beforehand: long streams for the memory, and each core finds its own in
-     * its cache again. Where panels are large, and so a piece of them not all beginning, the last
-     * quarter goes to whoever is ready first, since one core is often slower than the other. */
-    const int large = w->count > 1 && matrix->panel_bytes >= LARGE;
-    int32_t parts = large ? matrix->panels / (4 * PIECE) * PIECE : 0;
-    int32_t panel, end, step = w->rows == 1 ? matrix->panels : 16;
-    fs_share(w, matrix->panels - parts, &panel, &end);
-    for (; panel < end && !fs_aborted(w); panel += step)
-        m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel,
-                                         panel + step < end ? panel + step : end);
-    for (panel = matrix->panels - parts + piece(w); panel < matrix->panels && !fs_aborted(w);
-         panel = matrix->panels - parts + piece(w))
-        m->kernels.matmul[matrix->kind](matrix, &x, &out, w->rows, panel, panel + PIECE);
+    if (w->rows == 1)
+        one_row(w, op, matrix, &x, &out);
+    else
+        many_rows(w, matrix, &x, &out);
 }
 
 /* x: [head_dim] into numbers `step` apart, those of a kind with scales scale_step apart */
@@ -316,7 +306,7 @@ static void attention(const fs_worker *w, const fs_op *op)
     }
     if (fs_meet(w)) return;
     /* Tasks: for each run of rows, blocks of queries, the longest first, and each kv head of them. */
-    int32_t task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed), before = 0;
+    int32_t task = fs_next_task(w), before = 0;
     for (int32_t r = 0; r < w->run->n_runs; r++) {
         const fs_run_of_rows *rows = &m->runs[r];
         const int32_t queries = rows->count * group;
@@ -327,7 +317,7 @@ static void attention(const fs_worker *w, const fs_op *op)
             const int32_t first = (blocks - 1 - (task - before) / kv_heads) * once;
             attend(w, op, rows->first, (task - before) % kv_heads, first,
                    queries - first < once ? queries - first : once);
-            task = atomic_fetch_add_explicit(&w->run->next, 1, memory_order_relaxed);
+            task = fs_next_task(w);
         }
         before += tasks;
     }
@@ -347,13 +337,25 @@ static int select_rows(fs_worker *w, const fs_op *op)
     return 1;
 }
 
+/* what a thread reads while it waits behind op */
+static void fetch_ahead(const fs_worker *w, const fs_op *op)
+{
+    enum { MOST = 1 << 18 }; /* bytes */
+    fs_seat *mine = &w->run->model->seats[w->index];
+    const uint8_t *begin, *end;
+    look_ahead(w, op, &begin, &end);
+    if (end - begin > MOST) end = begin + MOST;
+    mine->ahead = (const char *)begin;
+    mine->ahead_end = (const char *)end;
+}
+
 /* the operations in order, for one thread of the team */
 static void run_ops(fs_worker *w)
 {
     fs_model *m = w->run->model;
-    int profile = profiled(w);
+    const int profile = m->profile && w->index == 0;
     for (const fs_op *op = m->ops; op < m->ops + m->n_ops; op++) {
-        int64_t start = profile ? nanoseconds() : 0;
+        int64_t start = profile ? fs_nanoseconds() : 0;
         int64_t waited = profile ? m->spent[FS_WAITING] : 0;
         switch (op->kind) {
         case FS_EMBED: fs_embed(w, op); break;
@@ -370,9 +372,10 @@ static void run_ops(fs_worker *w)
             if (!select_rows(w, op)) return;
             break;
         }
+        fetch_ahead(w, op);
         if (fs_meet(w)) return;
         if (profile)
-            m->spent[op->kind] += nanoseconds() - start - (m->spent[FS_WAITING] - waited);
+            m->spent[op->kind] += fs_nanoseconds() - start - (m->spent[FS_WAITING] - waited);
     }
 }
 
@@ -380,11 +383,13 @@ static void run_ops(fs_worker *w)
 
 static void run_team(fs_run *run, int32_t rows, int32_t threads)
 {
+    run->meetings = run->model->seats[0].meeting; /* those who were not in the last team missed some */
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
         {
             fs_worker worker = {run, omp_get_thread_num(), omp_get_num_threads(), rows};
+            run->model->seats[worker.index].meeting = run->meetings;
             run_ops(&worker);
         }
         return;
@@ -402,9 +407,9 @@ static void run_chunk(fs_run *run, int32_t rows)
         return;
     }
     int32_t alone = fs_governor_alone(&m->governor);
-    int64_t start = nanoseconds();
+    int64_t start = fs_nanoseconds();
     run_team(run, 1, alone ? 1 : m->threads);
-    if (!run->stop) fs_governor_tell(&m->governor, alone, (double)(nanoseconds() - start));
+    if (!run->stop) fs_governor_tell(&m->governor, alone, (double)(fs_nanoseconds() - start));
 }
 
 static int32_t check(const fs_model *m, const fs_part *parts, int32_t n_parts)

@@ -12,14 +12,11 @@ typedef struct {
     int32_t n_selected; /* rows of the chunk whose logits are wanted */
     int32_t apart;      /* no two rows of the chunk have the same cache */
     float *logits;      /* of this chunk */
+    uint32_t meetings;  /* that there have been before this step */
+    int32_t stop;       /* the first thread has been told to leave */
     char pad0[64];
-    _Atomic int32_t arrived;
+    _Atomic uint64_t next; /* meetings so far << 32 | the task that nobody has taken yet */
     char pad1[64];
-    _Atomic int32_t phase;
-    int32_t stop;
-    char pad2[64];
-    _Atomic int32_t next; /* task of this operation that nobody has taken yet */
-    char pad3[64];
 } fs_run;
 
 typedef struct {
@@ -28,8 +25,25 @@ typedef struct {
     int32_t rows;         /* rows that go through the operations now */
 } fs_worker;
 
+int64_t fs_nanoseconds(void);
+
 /* All threads of the team meet; returns whether to leave, the same to all of them. */
 int fs_meet(const fs_worker *w);
+
+/* 0, 1, ... from meeting to meeting, each to one thread only */
+int32_t fs_next_task(const fs_worker *w);
+
+/* Pieces [begin, end) of an operation that are one thread's alone; more: the same thread will get
+ * those behind them next, but for what others take. */
+typedef struct {
+    int32_t begin, end, more;
+} fs_pieces;
+
+/* The next of n pieces, at most FS_MOST_PIECES: of the thread's own share as long as there are some,
+ * then of what others have not begun; `least` or more where there are so many. 0 when all are taken.
+ * One operation between two meetings may ask for them. */
+#define FS_MOST_PIECES 65535
+int fs_take(const fs_worker *w, int32_t n, int32_t least, fs_pieces *pieces);
 
 /* Operations (rowwise.c, experts.c), see plan.py; each leaves its threads to meet afterwards. */
 void fs_embed(const fs_worker *w, const fs_op *op);

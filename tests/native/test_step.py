@@ -11,8 +11,9 @@ import pytest
 
 from fireside.engine import executors, reference
 from fireside.engine.executors import KV, Aborted, Quant, native_library
+from fireside.engine.executors.native import NativeExecutor
 from tests.models import SHAPES, random_checkpoint
-from tests.native.steps import KINDS, in_pieces, llama, tokens_for
+from tests.native.steps import KINDS, build, in_pieces, llama, matmul_model, tokens_for
 
 N = 100  # more than a page of the cache
 
@@ -42,6 +43,34 @@ def test_same_bits_however_it_is_cut(shape: str, quant: Quant, block: str, kv: K
                 logits = in_pieces(executor, tokens, size)
                 expected = logits if expected is None else expected
                 assert logits.tobytes() == expected.tobytes(), (isa, threads, size)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize(("rows", "cols"), [(5, 32), (16 * 37 + 5, 64), (16 * 41, 2048)])
+def test_every_panel_is_taken_once(threads: int, rows: int, cols: int) -> None:
+    """One row's panels go to whoever is ready, with more threads than cores as well."""
+    rng = np.random.default_rng(8)
+    weights = rng.normal(size=(rows, cols)).astype(np.float32)
+    plan, checkpoint = matmul_model(weights, rng.normal(size=(3, cols)).astype(np.float32), "Q8_0")
+    expected = steps_of_one_row(build(plan, checkpoint), 3)
+    executor = build(plan, checkpoint, threads=threads)
+    for _ in range(50):
+        assert steps_of_one_row(executor, 3) == expected
+
+
+def steps_of_one_row(executor: NativeExecutor, n: int) -> list[bytes]:
+    cache = executor.new_cache(n)
+    tokens = np.arange(n, dtype=np.int32)
+    return [executor.step(cache, tokens[i : i + 1], i, "all").tobytes() for i in range(n)]
+
+
+def test_one_thread_alone_now_and_then_changes_nothing() -> None:
+    """The governor tries it after some hundred steps: the team then goes on as it was."""
+    config = SHAPES["plain"]
+    checkpoint = random_checkpoint(config, 9)
+    tokens = tokens_for(config.vocab_size, 1200)
+    expected = in_pieces(llama(checkpoint), tokens, 1)
+    assert in_pieces(llama(checkpoint, threads=3), tokens, 1).tobytes() == expected.tobytes()
 
 
 def test_many_rows_go_through_in_chunks() -> None:
