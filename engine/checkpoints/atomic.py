@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import secrets
@@ -11,14 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fireside.engine.errors import CheckpointError, FiresideError
 
-try:
-    import fcntl
-except ImportError:  # not a Unix: what a killed program left stays
-    fcntl = None  # type: ignore[assignment]
+fcntl: Any = None
+with suppress(ImportError):  # not a Unix: what a killed program left stays
+    fcntl = importlib.import_module("fcntl")
 
 FLUSHED_EVERY = 0.25  # seconds
 
