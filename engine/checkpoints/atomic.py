@@ -54,18 +54,33 @@ def replacing(path: Path, size: int = 0) -> Iterator[BinaryIO]:
         ) from error
 
 
+def is_ours(path: Path, file: BinaryIO) -> bool:
+    """Lock the open `file`, which is that of `path`.
+
+    False where somebody else has it locked, or has put another there meanwhile. Where files cannot
+    be locked nobody has.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # not every file system has locks
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
+
+
 def begin(path: Path) -> tuple[Path, BinaryIO]:
     """A new hidden file beside `path`, locked for as long as it is open."""
     while True:
         part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.unfinished")
         file = part.open("xb")
-        if fcntl is None:
+        if is_ours(part, file):
             return part, file
-        with suppress(OSError):  # not every file system has locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if part.exists():
-            return part, file
-        file.close()  # somebody took it for one that was left
+        file.close()  # somebody takes it for one that was left
 
 
 def remove_left(path: Path) -> None:
@@ -76,8 +91,8 @@ def remove_left(path: Path) -> None:
     for left in path.parent.iterdir():
         if ours.fullmatch(left.name):
             with suppress(OSError), left.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                if is_ours(left, file):
+                    left.unlink()
 
 
 @contextmanager
