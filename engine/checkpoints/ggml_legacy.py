@@ -27,7 +27,7 @@ from fireside.engine.errors import CheckpointError, UnsupportedError
 MAGICS = {b"lmgg": "ggml", b"fmgg": "ggmf", b"tjgg": "ggjt"}
 VERSIONS = {"ggmf": (1,), "ggjt": (1, 2, 3)}
 FIELDS = ("n_vocab", "n_embd", "n_mult", "n_head", "n_layer", "n_rot", "ftype")
-LIMITS = dict(zip(FIELDS, (1 << 22, 1 << 18, 1 << 20, 4096, 4096, 4096, 1 << 16), strict=True))
+LIMITS = dict(zip(FIELDS, (1 << 19, 1 << 18, 1 << 20, 4096, 4096, 4096, 1 << 16), strict=True))
 LOWEST = {"ftype": 0, "n_vocab": 3}
 CONTEXT, NORM_EPS, ALIGNMENT = 2048, 5e-6, 32
 MAX_PIECE, MAX_NAME = 1 << 12, 256

@@ -9,6 +9,12 @@ from fireside.engine.checkpoints import read_file
 from fireside.engine.errors import CheckpointError
 
 MAX_FILE = 1 << 24
+MAX_VALUES = 400_000  # an index of the largest models has a hundred thousand
+
+
+def values_in(data: bytes) -> int:
+    """As many values as there may be in a JSON text, counted before anything is made of them."""
+    return 1 + sum(data.count(mark) for mark in b"[{,")
 
 
 def parse_object(path: Path, data: bytes, what: str = "") -> dict[str, object]:
@@ -21,6 +27,8 @@ def parse_object(path: Path, data: bytes, what: str = "") -> dict[str, object]:
         return result
 
     where = f"{path}: {what}" if what else f"{path}"
+    if (count := values_in(data)) > MAX_VALUES:
+        raise CheckpointError(f"{where}: some {count:,} values, expected at most {MAX_VALUES:,}")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:

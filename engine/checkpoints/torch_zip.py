@@ -5,7 +5,9 @@ folder    the same, unpacked: data.pkl and data/KEY
 legacy    pickles one behind the other, then each storage behind its count
 
 (PyTorch, torch/serialization.py; PKWARE's APPNOTE for zip.) Of an archive the central directory is
-believed only where the local headers say the same, and where no two members overlap.
+believed only where the local headers say the same, and where no two members overlap. Checksums of
+pickles are checked, those of weights are not: that would be to read all of them before the first is
+used. torch can leave checksums out; they are 0 then.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import math
 import stat
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,9 +41,9 @@ ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # a pickle of torch's magic
 LEGACY_VERSION = 1001
 MAX_LEGACY = 1 << 23  # bytes of a legacy file's pickles
-MAX_PICKLE = 1 << 26
-MAX_DIRECTORY = 1 << 25
-MAX_MEMBERS = 1 << 18
+MAX_PICKLE = 1 << 24  # a tensor takes some two hundred
+MAX_DIRECTORY = 1 << 23
+MAX_MEMBERS = 1 << 15
 MAX_TAIL = 22 + 20 + 56  # a torch archive has no comment behind its end record
 AGAIN = "the file is cut short or damaged: download or copy it again"
 FLOATS = ("F32", "F16", "BF16")
@@ -53,6 +56,7 @@ class Member:
     name: str
     header: int  # where its local header begins
     size: int
+    checksum: int  # 0: there is none
     limit: int = 0  # where the next member, or the directory, begins
 
 
@@ -173,7 +177,12 @@ def stored(source: Source, member: Member) -> bytes:
             f"{source.path}: {shown(member.name)} has {member.size:,} bytes, expected at most"
             f" {MAX_PICKLE:,}"
         )
-    return source.read(data_start(source, member), member.size).tobytes()
+    data = source.read(data_start(source, member), member.size).tobytes()
+    if member.checksum and zlib.crc32(data) != member.checksum:
+        raise CheckpointError(
+            f"{source.path}: member {shown(member.name)} is not what its checksum says", AGAIN
+        )
+    return data
 
 
 def stored_text(source: Source, members: Mapping[str, Member], name: str) -> str:
@@ -235,6 +244,7 @@ def directory_entry(path: Path, data: bytes, at: int) -> tuple[Member, int]:
     if at + 46 > len(data) or data[at : at + 4] != b"PK\x01\x02":
         raise CheckpointError(f"{path}: the directory of the archive is damaged", AGAIN)
     flags, method = struct.unpack_from("<2H", data, at + 8)
+    (checksum,) = struct.unpack_from("<I", data, at + 16)
     packed, size, n_name, n_extra, n_comment, disk = struct.unpack_from("<2I4H", data, at + 20)
     (header,) = struct.unpack_from("<I", data, at + 42)
     extra_at = at + 46 + n_name
@@ -255,7 +265,7 @@ def directory_entry(path: Path, data: bytes, at: int) -> tuple[Member, int]:
             f"{path}: member {shown(name)} is packed or encrypted",
             "torch.save stores its members as they are",
         )
-    return Member(name, header, size), end
+    return Member(name, header, size, checksum), end
 
 
 def member_name(path: Path, raw: bytes) -> str:

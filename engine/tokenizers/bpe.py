@@ -66,7 +66,7 @@ class BpeTokenizer(PieceTokenizer):
         early = {t: i for t, i in atoms.items() if t not in late}
         self._atoms = Finder(early, rules)
         self._late_atoms = Finder({self._normalise(t): i for t, i in late.items()}, rules)
-        if not self._byte_level and bpe.space in self._ids:
+        if not self._byte_level and bpe.space and bpe.space in self._ids:
             joined = (merge.replace(self._separator, "") for merge in self._ranks)
             self._words = words_of(joined, bpe.space)
 

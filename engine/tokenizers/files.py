@@ -18,10 +18,11 @@ from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers import hugging_face, sentencepiece_model, tiktoken_ranks
+from fireside.engine.tokenizers.sentencepiece_model import MAX_PIECES
 from fireside.engine.tokenizers.spm import SPACE, byte_pieces
 
 MAX_PIECE = 1 << 12  # bytes of a piece of tokenizer.bin (Llama 2's longest has 27)
-MAX_FILE = 1 << 26  # bytes of a tokenizer file (Llama 2's has half a million)
+MAX_FILE = 1 << 24  # bytes of a tokenizer file (Gemma's has four million)
 NAMES = ("tokenizer.json", "tokenizer.model", "tokenizer.bin")  # in a folder, the best first
 HINT = "give a tokenizer.json, a tokenizer.model, a tokenizer.bin of llama2.c or a GGUF"
 
@@ -144,4 +145,6 @@ def parse_tokenizer_bin(path: Path, data: bytes, longest: int) -> tuple[list[byt
             )
         raw.append(data[start:position])
         scores.append(score)
+        if len(raw) > MAX_PIECES:
+            raise CheckpointError(f"{path}: more than {MAX_PIECES:,} pieces", HINT)
     return raw, scores

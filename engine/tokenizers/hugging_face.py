@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fireside.engine.checkpoints import read_file
+from fireside.engine.checkpoints import json_files, read_file
 from fireside.engine.checkpoints.bpe import AddedToken, Bpe, Bytes, PrefixSpace
 from fireside.engine.checkpoints.gguf_vocabulary import END_PIECES
 from fireside.engine.checkpoints.types import (
@@ -36,17 +36,21 @@ from fireside.engine.tokenizers.json_view import View
 from fireside.engine.tokenizers.spm import BYTE_PIECE
 from fireside.engine.tokenizers.steps import compile_normalizers, compile_steps
 
-MAX_FILE = 1 << 27  # bytes of a tokenizer.json (Gemma 3's has 33 million)
+MAX_FILE = 1 << 26  # bytes of a tokenizer.json (Gemma 3's has 33 million)
 MAX_CONFIG = 1 << 24
-MAX_TOKENS = 1 << 22
+MAX_TOKENS = 1 << 20
+MAX_VALUES = 3_000_000  # Gemma 3's has two million
 SEPARATORS = (" ", "\0", "\ue000", "\uf8ff")  # between the halves of a merge
 END_NAMES = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>")  # where no file names one
 
 
-def read_json(path: Path, limit: int) -> View:
-    """The object in a JSON file; CheckpointError where there is none."""
+def read_json(path: Path, limit: int, values: int = json_files.MAX_VALUES) -> View:
+    """The object in a JSON file; CheckpointError where there is none, or more than that."""
+    data = read_file(path, limit)
+    if (count := json_files.values_in(data)) > values or data.count(b":") > MAX_TOKENS:
+        raise CheckpointError(f"{path}: some {count:,} values, expected at most {values:,}")
     try:
-        value = json.loads(read_file(path, limit).decode("utf-8"))
+        value = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise CheckpointError(
@@ -62,7 +66,7 @@ def read(path: Path) -> Vocabulary:
 
     UnsupportedError for models other than BPE and for steps that are not known, by name.
     """
-    file = read_json(path, MAX_FILE)
+    file = read_json(path, MAX_FILE, MAX_VALUES)
     model = file.view("model")
     kind = model.text("type", "BPE")
     if kind != "BPE":

@@ -26,6 +26,8 @@ CHARSMAP, DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE = 2, 3, 4, 5
 MODEL_TYPES = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 BPE = 2
 
+MAX_PIECES = 1 << 19  # Gemma has half as many
+
 Value = int | bytes
 
 
@@ -53,7 +55,11 @@ def fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, Value]]:
 
     Values are int (varints and fixed numbers as unsigned bits) or bytes.
     """
+    left = MAX_PIECES
     while position < end:
+        left -= 1
+        if left < 0:
+            raise WireError(f"more than {MAX_PIECES:,} fields")
         key, position = varint(data, position, end)
         number, wire = key >> 3, key & 7
         value: Value

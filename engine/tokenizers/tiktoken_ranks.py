@@ -43,6 +43,8 @@ def recognises(head: bytes) -> bool:
 def read(path: Path, limit: int) -> Vocabulary:
     """The vocabulary of a tokenizer.model of Llama 3, 3.1, 3.2 or 3.3."""
     data = read_file(path, limit)
+    if (count := data.count(b"\n")) > 2 * LLAMA3_PIECES:
+        raise UnsupportedError(f"{path}: a tiktoken file with {count:,} pieces")
     pieces: list[str] = []
     for i, line in enumerate(data.splitlines(keepends=True)):
         match = LINE.fullmatch(line if line.endswith(b"\n") else line + b"\n")

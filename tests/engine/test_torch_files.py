@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -316,6 +314,7 @@ def test_archives_with_tricks(tmp_path: Path) -> None:
         (rewritten(good, b"archive/data/1", b"archive/data/0"), "two members"),
         (good[:central].replace(b"data/1", b"data/X", 1) + good[central:], "not what"),
         (good[:-1], "without its end"),
+        (rewritten(good, b"max_seq_len", b"max_sEq_len"), "data.pkl is not what its checksum says"),
         (good + b"\0", "without its end"),
         (good[:central] + good[central + 46 :], "AGAIN|damaged"),
     ):
@@ -359,51 +358,3 @@ def test_other_things_of_torch(tmp_path: Path) -> None:
             path.write_bytes(data)
             with pytest.raises(CheckpointError, match=message):
                 open_checkpoint(path)
-
-
-def changes(data: bytes, places: list[int], count: int, seed: str) -> list[bytes]:
-    """Damaged copies: bits, numbers and bytes changed near `places`; cut short."""
-    rng = random.Random(seed)
-    result = [data[: rng.randrange(len(data))] for _ in range(count // 8)]
-    for _ in range(count):
-        changed = bytearray(data)
-        at = min(max(0, rng.choice(places) + rng.randrange(-8, 60)), len(data) - 8)
-        kind = rng.randrange(5)
-        if kind == 0:
-            changed[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            struct.pack_into("<I", changed, at, rng.choice((0, 1, 2**31, 2**32 - 1, 65535)))
-        elif kind == 2:
-            struct.pack_into("<Q", changed, at, rng.choice((0, 2**63, 2**64 - 1, 2**40)))
-        elif kind == 3:
-            del changed[at : at + rng.choice((1, 2, 7))]
-        else:
-            changed[at : at + 8] = rng.randbytes(8)
-        result.append(bytes(changed))
-    return result
-
-
-@pytest.mark.parametrize("kind", ["archive", "legacy"])
-def test_damaged_files_are_refused_or_sound(tmp_path: Path, kind: str) -> None:
-    small = random_checkpoint(replace(SHAPES["odd"], n_layers=1, vocab_size=9), 1)
-    data = (save if kind == "archive" else save_legacy)(llama2c_training(small))
-    signs = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06")
-    places = [i for i in range(len(data)) if data[i : i + 4] in signs] or [40, 60, 100, 200]
-    start_of_pickle = data.index(b"model")
-    places += list(range(start_of_pickle, start_of_pickle + 4000, 50))
-    path = tmp_path / "model.pt"
-    refused = 0
-    for changed in changes(data, places, 1000, kind):
-        path.write_bytes(changed)
-        start = time.perf_counter()
-        try:
-            for tensor in open_checkpoint(path).tensors.values():
-                assert tensor.to_float32().shape == tensor.shape
-        except CheckpointError as refusal:
-            error = str(refusal)
-        else:
-            error = ""
-        refused += bool(error)
-        assert not error or (str(path) in error and error.isprintable())
-        assert time.perf_counter() - start < 2
-    assert refused > 300
