@@ -17,10 +17,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fireside.engine import FiresideError
+from fireside.engine.checkpoints.atomic import is_ours
 
 INSTALL = "pip install 'fireside[hub]', or pip install huggingface_hub"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -84,7 +86,7 @@ def look_up(name: str, revision: str | None = None) -> Repository:
     """What a repository holds."""
     hub = package()
     with plain_errors(name, revision):
-        info = hub.HfApi().model_info(name, revision=revision, files_metadata=True)
+        info = hub.HfApi(endpoint()).model_info(name, revision=revision, files_metadata=True)
         files = []
         for sibling in info.siblings or ():
             lfs = sibling.lfs
@@ -200,8 +202,14 @@ def fetch(
     part = part_of(path, file)
     with plain_errors(repository.name, file=file.name):
         part.parent.mkdir(parents=True, exist_ok=True)
-        url = hub.hf_hub_url(repository.name, file.name, revision=repository.commit)
+        url = hub.hf_hub_url(
+            repository.name, file.name, revision=repository.commit, endpoint=endpoint()
+        )
         with part.open("a+b") as opened:
+            if not is_ours(part, opened):
+                raise HubError(
+                    f"{file.name} is being fetched already", "wait for that, or end it first"
+                )
             counted = Counted(opened, tell)
             if opened.seek(0, 2) > file.size:
                 opened.truncate(0)
@@ -218,12 +226,56 @@ def fetch(
                 )
             opened.flush()
             os.fsync(opened.fileno())
-        if file.sha256 and counted.digest.hexdigest() != file.sha256:
-            part.unlink()
+            if file.sha256 and counted.digest.hexdigest() != file.sha256:
+                part.unlink()
+                raise HubError(
+                    f"{file.name}: what came has another checksum than the hub tells",
+                    "get it again",
+                )
+            part.replace(path)
+
+
+def get(
+    repository: Repository,
+    choice: Choice,
+    models: Path,
+    force: bool,
+    looking: Callable[[str], None],
+    tell: Callable[[int, int], None],
+) -> tuple[Path, bool]:
+    """Get the files of a choice into the folder `models`: (what to open, whether any came).
+
+    What is there already and is the hub's stays; HubError for another of that name, unless `force`.
+    looking(name) tells of a file whose checksum is taken; tell(bytes there, in all) may raise to
+    give up: a later call goes on there.
+    """
+    target = models / (choice.folder or Path(choice.label).name)
+    wanted = [
+        (file, target / Path(file.name).name if choice.folder else target) for file in choice.files
+    ]
+    todo = []
+    for file, path in wanted:
+        looking(path.name)
+        if is_there(path, file):
+            continue
+        if path.exists() and not force:
             raise HubError(
-                f"{file.name}: what came has another checksum than the hub tells", "get it again"
+                f"{path} is there already, and is another file", "--force writes over it"
             )
-        part.replace(path)
+        todo.append((file, path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if todo:
+        check_space(target, sum(missing(path, file) for file, path in todo))
+    total, before = sum(file.size for file, _ in todo), 0
+    for file, path in todo:
+        fetch(repository, file, path, partial(_tell_all, tell, before, total))
+        before += file.size
+    # a model in several GGUF files is opened by its first
+    return (wanted[0][1] if choice.label.endswith(".gguf") else target), bool(todo)
+
+
+def _tell_all(tell: Callable[[int, int], None], before: int, total: int, there: int) -> None:
+    tell(before + there, total)
 
 
 def is_there(path: Path, file: RemoteFile) -> bool:
@@ -258,6 +310,11 @@ def check_space(path: Path, size: int) -> None:
 
 
 # -- what goes wrong
+
+
+def endpoint() -> str:
+    """Where the hub is."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
 def package() -> Any:
@@ -325,9 +382,8 @@ def explain(error: Exception, repository: str, revision: str | None, file: str) 
     if kinds & proxies:
         return HubError("the proxy does not answer", "check HTTPS_PROXY")
     if kinds & broken:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return HubError(
-            f"{endpoint} cannot be reached: {str(error)[:120] or type(error).__name__}",
+            f"{endpoint()} cannot be reached: {str(error)[:120] or type(error).__name__}",
             "check the network (and HTTPS_PROXY); what came so far is kept",
         )
     if isinstance(error, OSError) and "Consistency check failed" in str(error):

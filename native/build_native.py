@@ -13,6 +13,7 @@ from cffi import FFI
 SOURCES = (
     "isa.c",
     "pack.c",
+    "convert.c",
     "model.c",
     "cache.c",
     "team.c",
@@ -32,7 +33,15 @@ SOURCES = (
     "governor.c",
     "strings.c",
 )
-HEADERS = ("fireside.h", "sampler.h", "telling.h", "bandwidth.h", "governor.h", "strings.h")
+HEADERS = (
+    "fireside.h",
+    "convert.h",
+    "sampler.h",
+    "telling.h",
+    "bandwidth.h",
+    "governor.h",
+    "strings.h",
+)
 # -fno-wrapv: CPython's own flags bring -fwrapv, which stops gcc from vectorising int loops.
 # -ffp-contract=off: every result is the same bits on every instruction set, see kernels.h.
 # -fno-schedule-insns: gcc for ARM would move loads up until a tile's registers do not suffice (for

@@ -17,7 +17,8 @@ static fs_page_header *header_of(char *page) { return (fs_page_header *)(page - 
 
 static char *new_page(int64_t nbytes)
 {
-    char *memory = fs_memory_new(nbytes + HEADER, 0);
+    /* where a page takes megabytes all of it fills in 64 positions anyway */
+    char *memory = fs_memory_new(nbytes + HEADER, 1);
     if (!memory) return NULL;
     atomic_init(&((fs_page_header *)memory)->holders, 1);
     return memory + HEADER;

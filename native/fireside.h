@@ -139,6 +139,8 @@ void fs_profile_read(const fs_model *model, double *seconds); /* [FS_PROFILED] *
 #include "kernels.h"
 
 fs_kernels fs_isa_kernels(int32_t isa);
+/* `size` bytes of a file at `offset`: 0, FS_PACK_SHORT where it ends before, else errno */
+int32_t fs_read_file(int32_t file, int64_t offset, int64_t size, uint8_t *out);
 void fs_matrix_init(fs_matrix *matrix, int32_t kind, int64_t rows, int64_t cols, void *data);
 void fs_unpack_row(const fs_matrix *matrix, int64_t row, float *out);
 

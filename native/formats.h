@@ -7,12 +7,19 @@
 
 #include "fireside.h"
 
-static inline int64_t fs_file_weights(int from) { return from >= FS_FROM_Q4_K ? 256 : FS_BLOCK; }
+/* weights of a block in a file */
+static inline int64_t fs_file_weights(int from)
+{
+    return from >= FS_FROM_Q4_K ? 256 : from >= FS_FROM_Q8_0 ? FS_BLOCK : 1;
+}
 
 /* bytes of a block in a file */
 static inline int64_t fs_file_bytes(int from)
 {
     switch (from) {
+    case FS_FROM_F32: return 4;
+    case FS_FROM_F16:
+    case FS_FROM_BF16: return 2;
     case FS_FROM_Q8_0: return 34;
     case FS_FROM_Q4_0: return 18;
     case FS_FROM_Q4_1: return 20;
@@ -22,6 +29,12 @@ static inline int64_t fs_file_bytes(int from)
     case FS_FROM_Q5_K: return 176;
     default: return 210;
     }
+}
+
+/* bytes of `count` weights, whole blocks */
+static inline int64_t fs_file_nbytes(int from, int64_t count)
+{
+    return count / fs_file_weights(from) * fs_file_bytes(from);
 }
 
 static inline uint16_t fs_read_half(const uint8_t *p)
@@ -145,6 +158,27 @@ static inline void fs_file_floats(int from, const uint8_t *row, int64_t block, f
     fs_file_numbers(from, row, first, u);
     fs_file_scales(from, row, first, 0, scales);
     for (int i = 0; i < FS_BLOCK; i++) x[i] = fs_packed_weight(from, scales, first, 0, i, u[i]);
+}
+
+/* Columns [block * 32, + n) of a row as floats, n at most 32. */
+static inline void fs_row_floats(const fs_kernels *kernels, int from, const uint8_t *row,
+                                 int64_t block, int64_t n, float *x)
+{
+    uint16_t halfs[FS_BLOCK];
+    if (from == FS_FROM_F32) {
+        memcpy(x, row + block * FS_BLOCK * 4, (size_t)n * 4);
+    } else if (from == FS_FROM_F16) {
+        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
+        kernels->from_half(halfs, n, x);
+    } else if (from == FS_FROM_BF16) {
+        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
+        for (int i = 0; i < n; i++) {
+            uint32_t bits = (uint32_t)halfs[i] << 16;
+            memcpy(x + i, &bits, 4);
+        }
+    } else {
+        fs_file_floats(from, row, block, x);
+    }
 }
 
 #endif

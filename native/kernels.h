@@ -138,6 +138,8 @@ typedef struct fs_kernels {
     /* ggml's Q8_0 and Q4_0 for a block of 16 rows: x [32][16] -> a panel's block: groups, scales */
     void (*quantise_q8_0)(const float *x, uint8_t *groups, uint16_t *scales);
     void (*quantise_q4_0)(const float *x, uint8_t *groups, uint16_t *scales);
+    /* x: 512 weights -> out: their bytes in a file, as blocks of a type (FS_FROM_...) */
+    void (*to_file)(int32_t to, const float *x, uint8_t *out);
 } fs_kernels;
 
 /* Bits of a number beside the four of its nibble. */

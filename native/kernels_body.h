@@ -247,6 +247,7 @@ FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
 
 #include "attention_body.h"
 #include "packing_body.h"
+#include "quantise_body.h"
 
 #define FS_BODY_ENTRIES                                                                         \
     .matmul = {[FS_F32] = fs_matmul_f32, [FS_F16] = fs_matmul_f16, [FS_BF16] = fs_matmul_bf16,  \
@@ -256,4 +257,4 @@ FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
     .softmax = fs_softmax, .quantise = fs_quantise, .attend = fs_attend_queries,              \
     .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \
     .quantise_q8_0 = fs_quantise_q8_0,                                                          \
-    .quantise_q4_0 = fs_quantise_q4_0
+    .quantise_q4_0 = fs_quantise_q4_0, .to_file = fs_to_file

@@ -101,14 +101,7 @@ typedef struct {
 
 enum { READ_BYTES = 256 << 10 }; /* read at a time: what the second cache holds beside the rest */
 
-static int64_t row_bytes(int32_t from, int64_t cols)
-{
-    if (from == FS_FROM_F32) return cols * 4;
-    return from < FS_FROM_Q8_0 ? cols * 2 : cols / fs_file_weights(from) * fs_file_bytes(from);
-}
-
-/* `size` bytes of a file at `offset`: 0, FS_PACK_SHORT where it ends before, else errno */
-static int32_t read_file(int32_t file, int64_t offset, int64_t size, uint8_t *out)
+int32_t fs_read_file(int32_t file, int64_t offset, int64_t size, uint8_t *out)
 {
 #if defined(__unix__) || defined(__APPLE__)
     while (size > 0) {
@@ -125,26 +118,6 @@ static int32_t read_file(int32_t file, int64_t offset, int64_t size, uint8_t *ou
 #endif
 }
 
-/* one row's columns [block * 32, + n) as floats */
-static void row_floats(const fs_packing *s, const uint8_t *row, int64_t block, int64_t n, float *x)
-{
-    uint16_t halfs[FS_BLOCK];
-    if (s->from == FS_FROM_F32) {
-        memcpy(x, row + block * FS_BLOCK * 4, (size_t)n * 4);
-    } else if (s->from == FS_FROM_F16) {
-        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
-        s->kernels.from_half(halfs, n, x);
-    } else if (s->from == FS_FROM_BF16) {
-        memcpy(halfs, row + block * FS_BLOCK * 2, (size_t)n * 2);
-        for (int i = 0; i < n; i++) {
-            uint32_t bits = (uint32_t)halfs[i] << 16;
-            memcpy(x + i, &bits, 4);
-        }
-    } else {
-        fs_file_floats(s->from, row, block, x);
-    }
-}
-
 /* ---- 16 rows into a panel ---- */
 
 /* a block of 16 rows as floats, lane = row: x [32][16], zeros beyond the rows' end */
@@ -159,7 +132,7 @@ static void block_floats(const fs_packing *s, const uint8_t *rows, int64_t block
     }
     if (n < FS_BLOCK) memset(flat, 0, sizeof flat);
     for (int lane = 0; lane < FS_LANES; lane++)
-        row_floats(s, rows + lane * s->row_bytes, block, n, flat[lane]);
+        fs_row_floats(&s->kernels, s->from, rows + lane * s->row_bytes, block, n, flat[lane]);
     s->kernels.turn(flat, sizeof flat[0], FS_BLOCK, x);
 }
 
@@ -329,7 +302,7 @@ static int32_t pack_piece(const fs_packing *s, int64_t begin, int64_t end, fs_bu
     if (last > s->count) last = s->count;
     const uint8_t *rows = s->memory ? s->memory + row * s->row_bytes : b->rows;
     if (!s->memory) {
-        int32_t failed = read_file(s->file, s->offset + row * s->row_bytes,
+        int32_t failed = fs_read_file(s->file, s->offset + row * s->row_bytes,
                                    (last - row) * s->row_bytes, b->rows);
         if (failed) return failed;
     }
@@ -382,10 +355,10 @@ int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_
     if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from >= FS_KINDS) return FS_PACK_BAD;
     const int any = kind == FS_F32 || kind == FS_F16 || kind == FS_Q8 || kind == FS_Q4;
     if (from != kind && !any) return FS_PACK_BAD;
-    if (from >= FS_FROM_Q8_0 && cols % fs_file_weights(from)) return FS_PACK_BAD;
+    if (cols % fs_file_weights(from)) return FS_PACK_BAD;
     if (first < 0 || count < 1 || first + count > rows || cols < 1) return FS_PACK_BAD;
     fs_matrix_init(&s.matrix, kind, rows, cols, packed);
-    s.row_bytes = row_bytes(from, cols);
+    s.row_bytes = fs_file_nbytes(from, cols);
     return pack_all(&s, threads);
 }
 

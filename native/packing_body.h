@@ -68,15 +68,15 @@ static void fs_quantise_q8_0(const float *x, uint8_t *groups, uint16_t *scales)
     for (int i = 0; i < 512; i++) groups[i] ^= 128; /* q + 128 */
 }
 
-/* the element of a row's block that is largest in magnitude, the first of equals; `high` and `low`
- * are the block's largest and smallest */
-FS_INLINE float fs_largest(const float *x, int lane, float high, float low)
+/* the element of a row's block of n that is largest in magnitude, the first of equals; `high` and
+ * `low` are the block's largest and smallest */
+FS_INLINE float fs_largest(const float *x, const int n, int lane, float high, float low)
 {
     if (high != -low) return high > -low ? high : low;
-    for (int c = 0; c < FS_BLOCK; c++)
+    for (int c = 0; c < n; c++)
         if (x[c * FS_LANES + lane] != 0.0f && fabsf(x[c * FS_LANES + lane]) == high)
             return x[c * FS_LANES + lane];
-    return 0.0f;
+    return x[lane] == 0.0f ? x[lane] : 0.0f; /* the sign of a zero stays */
 }
 
 /* d = (the element of largest magnitude) / -8, q = min(15, trunc(x / d + 8.5)) */
@@ -91,7 +91,7 @@ static void fs_quantise_q4_0(const float *x, uint8_t *groups, uint16_t *scales)
     v_store(high, most);
     v_store(low, least);
     for (int lane = 0; lane < FS_LANES; lane++)
-        d[lane] = fs_largest(x, lane, high[lane], low[lane]) / -8.0f;
+        d[lane] = fs_largest(x, FS_BLOCK, lane, high[lane], low[lane]) / -8.0f;
     fs_block_scales(d, inverse, scales);
     const v16 factor = v_load(inverse), half = v_set(8.5f), top = v_set(15.0f), zero = v_set(0.0f);
     for (int g = 0; g < FS_BLOCK / 8; g++) {

@@ -134,54 +134,34 @@ def get(repository: Repository, choice: Choice, force: bool) -> int:
     from fireside.app.cli.output import Progress, say, size
     from fireside.engine import open_checkpoint
 
-    models = Paths.find().models_dir
-    target = models / (choice.folder or Path(choice.label).name)
-    wanted = [
-        (file, target / Path(file.name).name if choice.folder else target) for file in choice.files
-    ]
+    name = choice.folder or Path(choice.label).name
     progress = Progress()
-    todo = []
-    for file, path in wanted:
-        progress.show(f"looking at {path.name}")
-        if hub.is_there(path, file):
-            continue
-        if path.exists() and not force:
-            progress.clear()
-            raise CliError(
-                f"{path} is there already, and is another file", "--force writes over it", FAILURE
-            )
-        todo.append((file, path))
-    total = sum(file.size for file, _ in todo)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if todo:
-        hub.check_space(target, sum(hub.missing(path, file) for file, path in todo))
-    before, started, first = 0, time.perf_counter(), [-1]
+    started, first = time.perf_counter(), [-1]
 
-    def tell(there: int) -> None:
+    def looking(file: str) -> None:
+        progress.show(f"looking at {file}")
+
+    def tell(done: int, total: int) -> None:
         if WATCH.caught:
             raise GivenUp
-        done = before + there
         if first[0] < 0:
             first[0] = done
         rate = (done - first[0]) / max(time.perf_counter() - started, 1e-3)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 else ""
-        progress.show(f"{target.name}: {size(done)} of {size(total)}, {size(round(rate))}/s{left}")
+        progress.show(f"{name}: {size(done)} of {size(total)}, {size(round(rate))}/s{left}")
 
     with WATCH.calling(lambda: None):
         try:
-            for file, path in todo:
-                hub.fetch(repository, file, path, tell)
-                before += file.size
+            models = Paths.find().models_dir
+            model, came = hub.get(repository, choice, models, force, looking, tell)
         except GivenUp:
             progress.clear()
             say("fireside: note: given up; the same command goes on from here")
             return exit_code(WATCH.caught)
         finally:
             progress.clear()
-    if not todo:
-        say(f"{target} is there already, and is what the hub has")
-    # a model in several GGUF files is opened by its first
-    model = wanted[0][1] if choice.label.endswith(".gguf") else target
+    if not came:
+        say(f"{model} is there already, and is what the hub has")
     click.echo(str(model))
     open_checkpoint(model)  # what is wrong with it is told, exit code 3
     say(f"use it with --model {model.name if model.is_dir() else model.stem}")

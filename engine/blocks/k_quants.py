@@ -161,7 +161,7 @@ class Q6_K(GgmlFormat):  # noqa: N801 (ggml's name)
         parts = rows.reshape(-1, 16, 16)
         scale = best_symmetric(parts)  # [n, 16]
         widest = np.take_along_axis(scale, np.abs(scale).argmax(1)[:, None], axis=1)
-        halfs = (widest / np.float32(-128)).astype(np.float16)
+        halfs = (widest / np.float32(-128) + np.float32(0)).astype(np.float16)
         records["d"] = halfs[:, 0]
         d: Floats = halfs.astype(np.float32)
         s = np.rint(scale * reciprocal(d)).clip(-128, 127)
@@ -176,6 +176,18 @@ class Q6_K(GgmlFormat):  # noqa: N801 (ggml's name)
 
 
 # ---- choosing scales: the least squared error, large weights counting more ----
+# native/quantise_body.h does the same, and to the last bit: every sum says in which order.
+
+
+def total(x: Floats) -> Floats:
+    """The sums of the last axis, a multiple of 8: every eighth number, then those in pairs."""
+    eighths = x.reshape(*x.shape[:-1], -1, 8)
+    parts = eighths[..., 0, :]
+    for i in range(1, eighths.shape[-2]):
+        parts = parts + eighths[..., i, :]
+    while parts.shape[-1] > 1:
+        parts = parts[..., ::2] + parts[..., 1::2]
+    return parts[..., 0]
 
 
 def best_symmetric(parts: Floats) -> Floats:
@@ -191,8 +203,8 @@ def best_symmetric(parts: Floats) -> Floats:
     for tenths in range(-3, 4):
         inverse = np.float32(-32 + 0.3 * tenths) * reciprocal(largest)
         q = np.rint(parts * inverse).clip(-32, 31)
-        match = (weight * parts * q).sum(-1)
-        square = (weight * q * q).sum(-1)
+        match = total(weight * parts * q)
+        square = total(weight * q * q)
         explained = match * match * reciprocal(square)
         better = explained > gain
         best = np.where(better, match * reciprocal(square), best)
@@ -208,8 +220,9 @@ def fit(parts: Floats, most: int, records: Records) -> Integers:
     least squares; the best is kept, rounded to 6 bits, and the numbers rounded once more.
     """
     scale, low = best_affine(parts, most)
-    records["d"] = scale.max(1) / np.float32(63)
-    records["dmin"] = low.max(1) / np.float32(63)
+    # + 0: no scale is -0
+    records["d"] = scale.max(1) / np.float32(63) + np.float32(0)
+    records["dmin"] = low.max(1) / np.float32(63) + np.float32(0)
     d, dmin = column(records, "d"), column(records, "dmin")
     s = np.rint(scale * reciprocal(d)).clip(0, 63).astype(np.uint8)
     m = np.rint(low * reciprocal(dmin)).clip(0, 63).astype(np.uint8)
@@ -221,25 +234,26 @@ def fit(parts: Floats, most: int, records: Records) -> Integers:
 
 def best_affine(parts: Floats, most: int) -> tuple[Floats, Floats]:
     """(scale, minimum) [n, 8] each: weight ~ scale * q - minimum, both not negative."""
-    weight = np.sqrt((parts * parts).mean(-1, keepdims=True)) + np.abs(parts)
+    square = total(parts * parts)[:, :, None] / np.float32(parts.shape[-1])
+    weight = np.sqrt(square) + np.abs(parts)
     low = np.minimum(parts.min(-1, keepdims=True), 0)
     span = parts.max(-1, keepdims=True) - low
-    total, first = weight.sum(-1), (weight * parts).sum(-1)
+    whole, first = total(weight), total(weight * parts)
     best = ((span / np.float32(most))[:, :, 0], -low[:, :, 0])
     error = np.full(parts.shape[:2], np.float32(np.inf))
     for step in range(-6, 7):
         q = np.rint((parts - low) * np.float32(most + 0.1 * step) * reciprocal(span)).clip(0, most)
         wq = weight * q
-        sum_q, sum_qq, sum_qx = wq.sum(-1), (wq * q).sum(-1), (wq * parts).sum(-1)
-        determinant = total * sum_qq - sum_q * sum_q
-        scale = (total * sum_qx - sum_q * first) * reciprocal(determinant)
+        sum_q, sum_qq, sum_qx = total(wq), total(wq * q), total(wq * parts)
+        determinant = whole * sum_qq - sum_q * sum_q
+        scale = (whole * sum_qx - sum_q * first) * reciprocal(determinant)
         base = (sum_qq * first - sum_q * sum_qx) * reciprocal(determinant)
         # a minimum may not be negative: then the line goes through 0
         through = base > 0
         scale = np.where(through, sum_qx * reciprocal(sum_qq), scale).clip(0)
         base = np.where(through, np.float32(0), base)
         off = scale[:, :, None] * q + base[:, :, None] - parts
-        now = (weight * off * off).sum(-1)
+        now = total(weight * off * off)
         better = (now < error) & (determinant > 0)
         best = (np.where(better, scale, best[0]), np.where(better, -base, best[1]))
         error = np.where(better, now, error)

@@ -1,8 +1,9 @@
 """Tensors on their way from one file into another: in pieces, by several threads, in order.
 
-A piece is read, dequantised and quantised by one thread, so that the memory needed is that of a
-few pieces, whatever the tensors' sizes. Tensors that are not simply bytes of a file (transposed,
-joined, in another order of rows, in llama2.c's groups) are made as a whole, one at a time.
+A piece is read, dequantised and quantised by one thread, in C where that knows both types, so that
+the memory needed is that of a few pieces, whatever the tensors' sizes. Tensors that are not simply
+bytes of a file (transposed, joined, in another order of rows, in llama2.c's groups) are made as a
+whole, one at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
-from fireside.engine.blocks import BlockFormat, Bytes
+from fireside.engine.blocks import BlockFormat, Bytes, native
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Tensor
 
@@ -32,8 +33,10 @@ def tasks(tensor: Tensor, block: BlockFormat, order: Rows | None = None) -> Iter
     """
     stored = blocks.get(tensor.block)
     grouped = stored.ggml_type < 0  # its scales do not lie among its weights
+    source: Bytes | FileTensor
+    read: Callable[[int, int], Bytes]
     if order is None and not grouped and isinstance(tensor, FileTensor):
-        read: Callable[[int, int], Bytes] = partial(read_part, tensor)
+        source, read = tensor, partial(read_part, tensor)
     else:
         data = tensor.data
         if order is not None:
@@ -43,11 +46,15 @@ def tasks(tensor: Tensor, block: BlockFormat, order: Rows | None = None) -> Iter
         elif grouped:
             yield lambda: data
             return
-        read = partial(part_of, data)
+        source, read = data, partial(part_of, data)
+    in_c = stored.name != block.name and native.known(stored, block)
     for first in range(0, tensor.count, PIECE):
         count = min(PIECE, tensor.count - first)
         start, size = blocks.nbytes(stored, first), blocks.nbytes(stored, count)
-        yield partial(piece, read, start, size, count, stored, block)
+        if in_c:
+            yield partial(native.converted, stored, block, count, source, start)
+        else:
+            yield partial(piece, read, start, size, count, stored, block)
 
 
 def read_part(tensor: FileTensor, start: int, size: int) -> Bytes:

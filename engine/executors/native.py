@@ -31,6 +31,7 @@ from fireside.engine.plan import Plan
 
 CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where they are wide
 CHUNK_BYTES = 64 << 20
+INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 
 
 @dataclass
@@ -56,7 +57,9 @@ class NativeExecutor:
     def __init__(
         self, plan: Plan, weights: NativeWeights, isa: str, threads: int, kv: KV = "f16"
     ) -> None:
-        ffi, lib, _ = load()
+        self._ffi, self._lib, _ = ffi, lib, _ = load()
+        self._rows_all, self._rows_last = lib.FS_ROWS_ALL, lib.FS_ROWS_LAST
+        self._rows_none = lib.FS_ROWS_NONE
         self.isa, number = choose_isa(isa)
         if threads > 1 and not lib.fs_has_openmp():
             threads, self.isa = 1, f"{self.isa} (no OpenMP)"
@@ -114,7 +117,8 @@ class NativeExecutor:
         return self._step(parts, "last")
 
     def _step(self, parts: Sequence[Part], rows: Rows) -> NDArray[np.float32]:
-        ffi, lib, _ = load()
+        # A step has taken the interpreter out of the core's caches: here every line counts.
+        ffi, lib = self._ffi, self._lib
         described = ffi.new("fs_part[]", len(parts))
         kept = []  # the views must live as long as the call
         for part, (cache, tokens, position) in zip(described, parts, strict=True):
@@ -123,19 +127,21 @@ class NativeExecutor:
                 raise RuntimeError(
                     f"{n} tokens at {position} do not fit {cache.capacity} positions"
                 )
-            kept.append(pointer(tokens, np.int32, (n,), "int32_t[]"))
+            kept.append(pointer(tokens, INT32, (n,), "int32_t[]"))
             part.cache, part.tokens = self._own(cache).handle, kept[-1]
             part.n, part.position = n, position
-        count, which = {
-            "none": (0, lib.FS_ROWS_NONE),
-            "last": (len(parts), lib.FS_ROWS_LAST),
-            "all": (sum(len(tokens) for _, tokens, _ in parts), lib.FS_ROWS_ALL),
-        }[rows]
-        logits = np.empty((count, self.vocab), np.float32)
-        out = pointer(logits, np.float32, logits.shape, "float[]")
+        if rows == "all":
+            count, which = sum(len(tokens) for _, tokens, _ in parts), self._rows_all
+        elif rows == "last":
+            count, which = len(parts), self._rows_last
+        else:
+            count, which = 0, self._rows_none
+        logits = np.empty((count, self.vocab), FLOAT32)
+        out = ffi.from_buffer("float[]", logits)
         with self._lock:
             status = lib.fs_step(self._model, described, len(parts), which, out)
-        _check(status)
+        if status:
+            _check(status)
         return logits
 
     def tell(self, cache: Cache, telling: Any) -> None:

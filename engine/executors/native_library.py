@@ -63,7 +63,7 @@ def choose_isa(name: str | None = None) -> tuple[str, int]:
 
 def pointer(array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...], ctype: str) -> Any:
     """A C pointer to the data of `array`, which must be C-contiguous and exactly as stated."""
-    if array.dtype != np.dtype(dtype) or array.shape != shape or not array.flags.c_contiguous:
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
         raise RuntimeError(
             f"expected a contiguous {np.dtype(dtype)} array {shape},"
             f" got {array.dtype} {array.shape}"

@@ -20,6 +20,7 @@ from fireside.engine import (
     open_checkpoint,
     reference,
 )
+from fireside.engine.blocks import native
 from fireside.engine.checkpoints import derived, gguf_writer, llama2c_writer, pieces
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.convert import TYPES, convert
@@ -77,11 +78,16 @@ def test_types(kind: str, tied: bool, tmp_path: Path) -> None:
     assert result.vocabulary.pieces == source.vocabulary.pieces
 
 
-def test_threads_change_nothing(tmp_path: Path) -> None:
+def test_threads_and_kernels_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = written(wide(), tmp_path)
     for threads in (1, 3):
         convert(source, tmp_path / f"{threads}.gguf", kind="Q4_K", threads=threads)
     assert (tmp_path / "1.gguf").read_bytes() == (tmp_path / "3.gguf").read_bytes()
+    monkeypatch.setattr(native, "instruction_set", lambda: None)
+    convert(source, tmp_path / "numpy.gguf", kind="Q4_K")
+    assert (tmp_path / "1.gguf").read_bytes() == (tmp_path / "numpy.gguf").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,8 @@ def test_a_file_that_shrinks_is_told(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No read of a tensor in a file is longer than a piece."""
+    """No read of a tensor in a file is longer than a piece; C reads less at a time."""
+    monkeypatch.setattr(native, "instruction_set", lambda: None)
     source = written(wide(), tmp_path)
     longest: list[int] = []
     before: Callable[..., blocks.Bytes] = pieces.read_part

@@ -263,7 +263,9 @@ class DeskActions(DeskNotes):
     def action_models(self) -> None:
         """Choose a model."""
         info = self.switching.info
-        screen = ModelsScreen(self.app.find_models, str(info.spec.path) if info else "")
+        screen = ModelsScreen(
+            self.app.find_models, self.app.paths.models_dir, str(info.spec.path) if info else ""
+        )
         self.app.push_screen(screen, self._model_chosen)
 
     def _model_chosen(self, entry: ModelEntry | None) -> None:

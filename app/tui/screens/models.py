@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from rich.text import Text
@@ -14,7 +15,7 @@ from textual.worker import get_current_worker
 
 from fireside.app.catalogue import ModelEntry
 from fireside.app.tui.keybar import Key
-from fireside.app.tui.screens.listing import ListingScreen
+from fireside.app.tui.screens.getting import GettingScreen
 
 Find = Callable[[], Iterable[ModelEntry]]
 
@@ -37,7 +38,7 @@ TITLES = {name: title for name, title, _ in COLUMNS}
 LEFT = ("name", "architecture", "type", "note")
 
 
-class ModelsScreen(ListingScreen[ModelEntry]):
+class ModelsScreen(GettingScreen):
     """Dismissed with the model to use, or None."""
 
     TITLE_TEXT = "Models"
@@ -46,6 +47,7 @@ class ModelsScreen(ListingScreen[ModelEntry]):
     KEYS = (
         Key("⏎", "use", "screen.use"),
         Key("/", "filter", "screen.filter"),
+        Key("g", "get another", "screen.get"),
         Key("esc", "back", "screen.back"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -61,12 +63,14 @@ class ModelsScreen(ListingScreen[ModelEntry]):
     }
     """
 
-    def __init__(self, find: Find, current: str = "") -> None:
+    def __init__(self, find: Find, models: Path, current: str = "") -> None:
         super().__init__()
         self.find = find
+        self.models = models
         self.current = current  # path of the model in use
         self.entries: list[ModelEntry] = []
         self.searching = True
+        self.wanted: Path | None = None  # a model that has just come
 
     def compose_list(self) -> Widget:
         """A table whose rows are models."""
@@ -78,7 +82,14 @@ class ModelsScreen(ListingScreen[ModelEntry]):
         self.detail("Looking for models…")
         self._look()
 
-    @work(thread=True)
+    def got(self, path: Path) -> None:
+        """Look again, and stand on what has come."""
+        self.wanted = path
+        self.entries.clear()
+        self.searching = True
+        self._look()
+
+    @work(thread=True, exclusive=True, group="looking")
     def _look(self) -> None:
         worker = get_current_worker()
         for entry in self.find():
@@ -124,13 +135,15 @@ class ModelsScreen(ListingScreen[ModelEntry]):
             for name, width in widths.items():
                 cells[name].truncate(width, overflow="ellipsis")
             table.add_row(*(cells[name] for name in widths), key=str(entry.path))
-        wanted = chosen.path if chosen is not None else None
+        wanted = self.wanted or (chosen.path if chosen is not None else None)
         paths = [entry.path for entry in shown]
         current = [e.path for e in shown if str(e.path) == self.current]
         if wanted not in paths and current:
             wanted = current[0]
         if wanted in paths:
             table.move_cursor(row=paths.index(wanted))
+            if wanted == self.wanted:
+                self.wanted = None
         self.show_empty(not shown and not self.searching)
         self._tell()
 

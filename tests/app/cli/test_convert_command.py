@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from fireside.engine import load, open_checkpoint
 from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.config import ModelConfig
 from tests import model_files
-from tests.command import Cli
+from tests.command import COMMAND, Cli
 from tests.model_files import small_vocabulary
 from tests.models import random_checkpoint
 from tests.shared import SHARED, needs_shared
@@ -132,12 +133,13 @@ def test_faults_are_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_what_is_cut_short_leaves_no_file(cli: Cli, tmp_path: Path, number: int) -> None:
     source, out = tmp_path / "source.gguf", tmp_path / "out" / "out.gguf"
     out.parent.mkdir()
     bench_shapes.make(bench_shapes.parse("768/2048/3/12")[0], "f32", source, lambda *_: None)
-    process = cli.start("convert", str(source), str(out), "--type", "Q4_K", "--threads", "1")
+    arguments = ("convert", str(source), str(out), "--type", "Q4_K", "--threads", "1")
+    process = cli.start(*arguments, env={"FIRESIDE_ISA": "reference"})  # slow enough to be met
     deadline = time.monotonic() + 60
     while not any(p.stat().st_size > 1 << 20 for p in out.parent.iterdir()):
         assert time.monotonic() < deadline
@@ -151,6 +153,26 @@ def test_what_is_cut_short_leaves_no_file(cli: Cli, tmp_path: Path, number: int)
         assert list(out.parent.iterdir()) == []
         assert process.stderr is not None
         assert b"given up" in process.stderr.read()
+        return
+    (left,) = out.parent.iterdir()
+    assert left.name.endswith(".unfinished")
+    again = cli("convert", cli.model, out)  # removes it
+    assert again.returncode == 0, again.stderr
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_disk_that_gives_out_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    source, out = tmp_path / "source.gguf", tmp_path / "out" / "out.gguf"
+    out.parent.mkdir()
+    bench_shapes.make(bench_shapes.parse("768/2048/1/12")[0], "f32", source, lambda *_: None)
+    limit = f"import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({1 << 20},) * 2)"
+    program = f"{limit}; os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", program, *COMMAND, "convert", source, out, "--type", "Q8_0"]
+    done = subprocess.run(command, capture_output=True, env=cli.env({}), check=False, timeout=60)
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.decode().splitlines()
+    assert f"{out}: cannot be written: File too large" in line
+    assert list(out.parent.iterdir()) == []
 
 
 # -- llama.cpp

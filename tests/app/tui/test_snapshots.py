@@ -133,7 +133,7 @@ async def test_an_error(start: Start) -> None:
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (40, 12)])
 async def test_models(start: Start, size: tuple[int, int]) -> None:
     async with start(size=size) as desk:
-        screen = ModelsScreen(lambda: MODELS, str(MODELS[0].path))
+        screen = ModelsScreen(lambda: MODELS, Path("models"), str(MODELS[0].path))
         await desk.app.push_screen(screen)
         for _ in range(200):
             await desk.pilot.pause(0.01)
