@@ -7,7 +7,6 @@ completion of model names stays quick.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -265,6 +264,8 @@ def resolve(model: str | Path, settings: Settings, paths: Paths | None = None) -
     if path.exists() or os.sep in text:
         return path  # opening it says what is wrong with it
     known = [file.name for file in files]
+    import difflib
+
     close = difflib.get_close_matches(text, known, n=3) or known[:5]
     raise CheckpointError(
         f"no model called {text!r}, and no file either",

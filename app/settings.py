@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
@@ -248,15 +248,28 @@ class Paths:
     def find(cls, environ: Mapping[str, str] | None = None) -> Paths:
         """FIRESIDE_CONFIG (a file) and FIRESIDE_DATA_DIR (a folder), else the platform's places."""
         environ = os.environ if environ is None else environ
-        from platformdirs import PlatformDirs
-
-        dirs = PlatformDirs("fireside", appauthor=False)
         config, data = environ.get("FIRESIDE_CONFIG"), environ.get("FIRESIDE_DATA_DIR")
+        own_config, own_data, own_log = _places()
         return cls(
-            config_file=_path(config) if config else dirs.user_config_path / "config.toml",
-            data_dir=_path(data) if data else dirs.user_data_path,
-            log_dir=_path(data) / "logs" if data else dirs.user_log_path,
+            config_file=_path(config) if config else own_config / "config.toml",
+            data_dir=_path(data) if data else own_data,
+            log_dir=_path(data) / "logs" if data else own_log,
         )
+
+
+def _places() -> tuple[Path, Path, Path]:
+    """The platform's folders for settings, data and logs."""
+    if sys.platform == "linux" and "ANDROID_ROOT" not in os.environ:
+        # XDG's, as platformdirs has them: to import that takes longer than to read a model's header
+        config = os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config"
+        data = os.environ.get("XDG_DATA_HOME", "").strip() or "~/.local/share"
+        state = os.environ.get("XDG_STATE_HOME", "").strip() or "~/.local/state"
+        folders = [Path(folder).expanduser() / "fireside" for folder in (config, data, state)]
+        return folders[0], folders[1], folders[2] / "log"
+    from platformdirs import PlatformDirs
+
+    dirs = PlatformDirs("fireside", appauthor=False)
+    return dirs.user_config_path, dirs.user_data_path, dirs.user_log_path
 
 
 def _path(text: str) -> Path:
@@ -335,13 +348,17 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8 at byte {error.start}") from None
+    import tomllib  # most people have no such file
+
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
 
@@ -464,6 +481,8 @@ def _section(lines: Sequence[str], table: str) -> tuple[int | None, int]:
 
 
 def _means(text: str, wanted: Mapping[str, Any]) -> bool:
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -7,27 +7,28 @@ what drawing token by token would draw: each is a function of the seed and its p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fireside.engine.executors import Cache, Executor
 from fireside.engine.executors.native import NativeExecutor
-from fireside.engine.executors.native_library import load, pointer
+from fireside.engine.executors.native_library import load
+from fireside.engine.records import record
 from fireside.engine.samplers import Chain, Choice
 from fireside.engine.samplers.native import NativeChain
+
+if TYPE_CHECKING:
+    pass
 
 SECONDS = 0.005  # of a burst: a reader sees no difference, an abort and the screen wait no longer
 MOST = 64  # tokens of a burst
 
 
-@dataclass(frozen=True)
+@record
 class Told:
     """What a burst drew, the logits [vocab] before the last of it, the mean seconds of a step."""
 
     choices: list[Choice]
-    logits: NDArray[np.float32]
+    logits: memoryview[float]  # of float32
     step_s: float
 
 
@@ -37,37 +38,41 @@ class Burst:
     def __init__(self, executor: NativeExecutor, chain: NativeChain, ends: frozenset[int]) -> None:
         self._executor = executor
         self._chain = chain
-        self._ends = np.array(sorted(ends), np.int32)  # the C side holds on to its memory
         ffi, _, _ = load()
+        self._ends = ffi.new("int32_t[]", sorted(ends))  # the C side holds on to its memory
+        self._new = ffi.new_allocator(should_clear_after_alloc=False)
         self._telling = t = ffi.new("fs_telling *")
         t.seed, t.seconds, t.sampling = chain.seed, SECONDS, chain.settings
         t.scratch = chain.scratch(executor.vocab)
-        t.ends, t.n_ends = pointer(self._ends, np.int32, self._ends.shape, "int32_t[]"), len(ends)
+        t.ends, t.n_ends = self._ends, len(ends)
 
-    def tell(self, cache: Cache, text: Sequence[int], position: int, count: int) -> Told:
+    def tell(
+        self, cache: Cache, text: Sequence[int], position: int, count: int, fresh: int = 1
+    ) -> Told:
         """Up to `count` ids, at least one, that follow `text`.
 
-        The cache holds what stands before the last id of `text`, `position` ids, and then has room
-        for `count` more. Raises Aborted, MemoryError, SamplingError; only before the first id.
+        The cache holds what stands before the last `fresh` ids of `text`, `position` ids, and has
+        room for these and for `count - 1` more. Raises Aborted, MemoryError, SamplingError; only
+        before the first id.
         """
+        ffi, _, _ = load()
         recent = self._chain.recent(text)
-        known = recent or text[-1:]
+        known = text[-max(len(recent), fresh) :]
         count = min(count, MOST)
-        ids = np.empty(len(known) + count, np.int32)
-        ids[: len(known)] = known
-        p = np.empty(count, np.float64)
-        logits = np.empty(self._executor.vocab, np.float32)
-        into = pointer(ids, np.int32, ids.shape, "int32_t[]")
-        chances = pointer(p, np.float64, p.shape, "double[]")
-        last = pointer(logits, np.float32, logits.shape, "float[]")
+        ids = self._new("int32_t[]", len(known) + count)
+        ids[0 : len(known)] = known
+        chances = self._new("double[]", count)
+        logits = self._new("float[]", self._executor.vocab)
         t = self._telling
-        t.text, t.known, t.count, t.position = into, len(known), count, position
+        t.text, t.known, t.fresh, t.count, t.position = ids, len(known), fresh, count, position
         t.window = self._chain.sampling.repetition_window if recent else -1
-        t.place, t.probability, t.logits = len(text), chances, last
+        t.place, t.probability, t.logits = len(text), chances, logits
         self._executor.tell(cache, t)
-        drawn = zip(ids[len(known) :].tolist(), p.tolist(), strict=True)
-        choices = [Choice(i, p, ()) for i, p in drawn][: t.drawn]
-        return Told(choices, logits, t.stepped / t.drawn)
+        drawn = zip(
+            ffi.unpack(ids + len(known), t.drawn), ffi.unpack(chances, t.drawn), strict=True
+        )
+        choices = [Choice(i, p, ()) for i, p in drawn]
+        return Told(choices, memoryview(ffi.buffer(logits)).cast("f"), t.stepped / t.drawn)
 
 
 def burst_for(executor: Executor, chain: Chain, ends: frozenset[int]) -> Burst | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 RopeStyle = Literal["interleaved", "half"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]  # gelu: by erf; gelu_tanh: its approximation
 
@@ -121,7 +119,7 @@ class ModelConfig:
         n = self.rotary_dim
         own = self.window_rope_theta > 0 and self.windowed(layer)
         theta = self.window_rope_theta if own else self.rope_theta
-        frequencies = theta ** (-np.arange(0, n, 2) / n)
+        frequencies = tuple(theta ** (-i / n) for i in range(0, n, 2))
         if self.rope_factors and not own:
-            frequencies = frequencies / np.array(self.rope_factors)
-        return tuple(frequencies.tolist())
+            return tuple(f / by for f, by in zip(frequencies, self.rope_factors, strict=True))
+        return frequencies

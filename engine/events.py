@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from fireside.engine.records import record
 
 FinishReason = Literal["end", "stop", "length", "context", "aborted"]
 """end: the model ended its text; stop: a stop string; length: max_tokens; context: the window is
 full; aborted: abort() was called."""
 
 
-@dataclass(frozen=True)
+@record
 class PrefillProgress:
     """The prompt is being read: `done` of `total` tokens, of which `reused` came from the cache."""
 
@@ -19,7 +20,7 @@ class PrefillProgress:
     reused: int
 
 
-@dataclass(frozen=True)
+@record
 class ContextSlid:
     """The text outgrew the window: the first `kept` tokens stay, the next `dropped` are out."""
 
@@ -27,7 +28,7 @@ class ContextSlid:
     dropped: int
 
 
-@dataclass(frozen=True)
+@record
 class Alternative:
     """A token that might have been chosen, with the model's own probability of it."""
 
@@ -36,7 +37,7 @@ class Alternative:
     probability: float
 
 
-@dataclass(frozen=True)
+@record
 class Token:
     """One generated token.
 
@@ -52,7 +53,7 @@ class Token:
     alternatives: tuple[Alternative, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Statistics:
     """Counts and seconds of one generation."""
 
@@ -77,7 +78,7 @@ class Statistics:
         return self.decode_tokens / self.decode_s if self.decode_s > 0 else 0.0
 
 
-@dataclass(frozen=True)
+@record
 class Finished:
     """The last event: why it ended, text held back until now, all ids generated, statistics."""
 
@@ -85,7 +86,7 @@ class Finished:
     text: str
     ids: tuple[int, ...]
     seed: int
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = Statistics()
 
 
 Event = PrefillProgress | ContextSlid | Token | Finished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fireside.engine import architectures, executors
@@ -12,6 +12,7 @@ from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, FiresideError
 from fireside.engine.executors import KV, Executor, Progress, Quant
+from fireside.engine.records import record
 from fireside.engine.session import Session
 from fireside.engine.speculation import Speculation
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
@@ -19,7 +20,7 @@ from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabula
 MAX_THREADS = 1024
 
 
-@dataclass(frozen=True)
+@record
 class Need:
     """Memory that a model will take, in bytes, known before any of it is."""
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.config import RopeStyle
+from fireside.engine.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Slice:
     """Columns [start, start + width) of a buffer."""
 
@@ -24,7 +25,7 @@ class Slice:
     width: int
 
 
-@dataclass(frozen=True)
+@record
 class Embed:
     """out[i] = weight[token[i]] * scale, + positions[position of i]; weights: [rows, dim]."""
 
@@ -34,7 +35,7 @@ class Embed:
     positions: str = ""  # "": none
 
 
-@dataclass(frozen=True)
+@record
 class RMSNorm:
     """out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. (Zhang and Sennrich 2019)
 
@@ -48,7 +49,7 @@ class RMSNorm:
     head_dim: int = 0  # 0: x is one vector
 
 
-@dataclass(frozen=True)
+@record
 class LayerNorm:
     """out[i] = (x[i] - mean) / sqrt(variance + eps) * weight + bias. (Ba et al. 2016)
 
@@ -63,7 +64,7 @@ class LayerNorm:
     head_dim: int = 0  # 0: x is one vector
 
 
-@dataclass(frozen=True)
+@record
 class MatMul:
     """out[i] = stack(weights) @ x[i], or += where `add`; each weight: [rows, x.width]."""
 
@@ -73,7 +74,7 @@ class MatMul:
     add: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class AddBias:
     """x[i] += the vectors `weights`, one behind the other: [x.width] together."""
 
@@ -81,7 +82,7 @@ class AddBias:
     x: Slice
 
 
-@dataclass(frozen=True)
+@record
 class Add:
     """out += x."""
 
@@ -89,7 +90,7 @@ class Add:
     out: Slice
 
 
-@dataclass(frozen=True)
+@record
 class Rope:
     """Turn the first elements of every head of x by position * frequency. (Su et al. 2021)"""
 
@@ -105,7 +106,7 @@ class Rope:
         return 2 * len(self.frequencies)
 
 
-@dataclass(frozen=True)
+@record
 class Attention:
     """Append k and v to the cache of `layer`, then causal softmax(q k^T * scale) v per head.
 
@@ -124,7 +125,7 @@ class Attention:
     softcap: float = 0.0
 
 
-@dataclass(frozen=True)
+@record
 class GatedActivation:
     """out[i] = act(gate[i]) * up[i]. (Shazeer 2020)"""
 
@@ -134,7 +135,7 @@ class GatedActivation:
     activation: ActivationKind = "silu"
 
 
-@dataclass(frozen=True)
+@record
 class Activation:
     """out[i] = act(x[i])."""
 
@@ -143,7 +144,7 @@ class Activation:
     activation: ActivationKind
 
 
-@dataclass(frozen=True)
+@record
 class Experts:
     """Mixture of experts: out = sum of weight[e] * down[e](act(gate[e] x) * up[e] x).
 
@@ -163,7 +164,7 @@ class Experts:
     activation: ActivationKind = "silu"
 
 
-@dataclass(frozen=True)
+@record
 class Scale:
     """x[i] *= factor, then cap * tanh(x / cap) where there is a cap."""
 
@@ -172,7 +173,7 @@ class Scale:
     softcap: float = 0.0
 
 
-@dataclass(frozen=True)
+@record
 class SelectRows:
     """out = the rows of x whose logits are wanted; what follows runs on those rows only."""
 

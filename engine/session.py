@@ -7,12 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fireside.engine.bursts import burst_for
+from fireside.engine.arrays import np
+from fireside.engine.bursts import Told, burst_for
 from fireside.engine.errors import ContextOverflowError, FiresideError
 from fireside.engine.events import (
     Alternative,
@@ -31,9 +29,12 @@ from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fireside.engine.model import Model
 
 T = TypeVar("T")
+Logits: TypeAlias = "NDArray[np.float32] | memoryview[float]"  # [vocab]; of bursts the latter
 Overflow = Literal["slide", "stop"]
 CHUNK = 128  # tokens of one prefill step: small enough that progress and abort are prompt
 
@@ -66,7 +67,7 @@ class Session:
         self.ids: list[int] = []
         self.reused = 0  # tokens that the last reading found in the cache
         self._cache = model.executor.new_cache(self.context)
-        self._logits: NDArray[np.float32] | None = None  # those after self.ids
+        self._logits: Logits | None = None  # those after self.ids
         self._abort = threading.Event()
         self._running = False
         self.speculator = self._new_speculator()
@@ -103,8 +104,13 @@ class Session:
         """Make the cache hold `ids` (1 to `context` of them); the logits [vocab] after the last."""
         for _ in self._prefill(list(ids)):
             pass
+        return self.logits
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Those [vocab] after the last of `ids`, which must have been computed."""
         assert self._logits is not None
-        return self._logits
+        return np.asarray(self._logits)
 
     def window(self, ids: Sequence[int]) -> tuple[list[int], int]:
         """(the ids that are computed for a text, how many were left out of it).
@@ -120,8 +126,13 @@ class Session:
         dropped = -(-excess // hop) * hop
         return [*ids[:kept], *ids[kept + dropped :]], dropped
 
-    def _prefill(self, ids: list[int]) -> Iterator[PrefillProgress]:
-        """Compute what the cache lacks, in chunks; sets `ids` and `_logits`."""
+    def _prefill(
+        self, ids: list[int], finish: Callable[[int], Logits] | None = None
+    ) -> Iterator[PrefillProgress]:
+        """Compute what the cache lacks, in chunks; sets `ids` and `_logits`.
+
+        finish(n), where it is given, computes the last chunk, of n ids, instead of a plain step.
+        """
         if not 1 <= len(ids) <= self.context:
             raise ContextOverflowError(
                 f"{len(ids)} tokens do not fit the context of {self.context}",
@@ -139,17 +150,21 @@ class Session:
         while len(self.ids) < len(ids):
             start = len(self.ids)
             chunk = ids[start : start + CHUNK]
-            rows: Rows = "last" if start + len(chunk) == len(ids) else "none"
-            logits = self._step(chunk, start, rows)
+            last = start + len(chunk) == len(ids)
+            if last and finish:
+                logits: Logits = finish(len(chunk))
+            elif last:
+                logits = self._step(chunk, start, "last")[0]
+            else:
+                self._step(chunk, start, "none")
             self.ids += chunk
-            self._logits = logits[0] if rows == "last" else None
+            self._logits = logits if last else None
             yield PrefillProgress(len(self.ids), len(ids), reused)
 
     def push(self, token: int) -> NDArray[np.float32]:
         """Compute one more token, for which there must be room; the logits [vocab] after it."""
         self._push(token)
-        assert self._logits is not None
-        return self._logits
+        return self.logits
 
     def _push(self, token: int, guess: Sequence[int] = ()) -> list[NDArray[np.float32]]:
         """Compute one more token, for which there must be room, and behind it what is guessed.
@@ -161,7 +176,7 @@ class Session:
         self._accept(token, logits[0])
         return list(logits[1:])
 
-    def _accept(self, token: int, logits: NDArray[np.float32] | None) -> None:
+    def _accept(self, token: int, logits: Logits | None) -> None:
         """The timeline grows by a token that the cache holds already; None: logits not kept."""
         self.ids.append(token)
         self._logits = logits
@@ -252,7 +267,7 @@ class Run:
         self.detokenizer = Detokenizer(model.tokenizer, ids)
         self.burst = None if alternatives else burst_for(model.executor, chain, model.end_ids)
         self.drawn: deque[Choice] = deque()  # by the last burst; the cache holds all but the last
-        self.after: NDArray[np.float32] | None = None  # logits, of which the last was drawn
+        self.after: Logits | None = None  # those of which the last was drawn
         self.ahead: deque[tuple[int, NDArray[np.float32]]] = deque()  # guessed, with logits after
         self.guessed = self.accepted = 0
         self.dropped = 0
@@ -298,7 +313,8 @@ class Run:
         if dropped != self.dropped:
             self.dropped = dropped
             yield ContextSlid(self.session.context // 8, dropped)
-        for progress in self.session._prefill(window):
+        finish = self._read_and_draw if self.burst and not dropped else None
+        for progress in self.session._prefill(window, finish):
             if first:
                 self.reused_tokens = progress.reused
                 self.prefill_tokens = progress.done - progress.reused
@@ -359,27 +375,38 @@ class Run:
             speculator.tell(len(guess), time.perf_counter() - started)
         self.guessed += len(guess)
 
+    def _read_and_draw(self, fresh: int) -> Logits:
+        """Compute the last `fresh` ids of the text and draw the one behind, in one call into C."""
+        told = self._burst(len(self.session.ids), 1, fresh)
+        return told.logits
+
     def _tell(self, token: int, room: int) -> bool:
         """Bring the session past `token` and draw up to `room` more, where C can do it in one."""
-        session, burst, speculator = self.session, self.burst, self.session.speculator
-        if burst is None:
+        session, speculator = self.session, self.session.speculator
+        if self.burst is None:
             return False
         count = 1 if speculator and speculator.measuring else room
-        cache, at = session._cache, len(session.ids)
-        told = session._insist(lambda: burst.tell(cache, self.text, at, count))
-        self.drawn.extend(told.choices)
-        self.after = told.logits
+        told = self._burst(len(session.ids), count)
         session._accept(token, self.after if len(self.drawn) == 1 else None)
         if speculator:
             speculator.tell(0, told.step_s)
         return True
 
+    def _burst(self, position: int, count: int, fresh: int = 1) -> Told:
+        session, burst = self.session, self.burst
+        assert burst is not None
+        told = session._insist(
+            lambda: burst.tell(session._cache, self.text, position, count, fresh)
+        )
+        self.drawn.extend(told.choices)
+        self.after = told.logits
+        return told
+
     def _choose(self) -> Choice:
         if self.drawn:
             return self.drawn.popleft()
-        logits = self.session._logits
-        assert logits is not None
-        return self.chain.choose(logits, self.text, len(self.text), self.alternatives)
+        text = self.text
+        return self.chain.choose(self.session.logits, text, len(text), self.alternatives)
 
     def _alternatives(self, choice: Choice) -> tuple[Alternative, ...]:
         tokenizer = self.session.model.tokenizer

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.errors import ContextOverflowError, FiresideError
 from fireside.engine.events import Event
 from fireside.engine.executors import Aborted
+from fireside.engine.records import record
 from fireside.engine.samplers import Sampling, chain_for
 from fireside.engine.session import Overflow, Run, Session
 from fireside.engine.stop import StopMatcher
 
 
-@dataclass(frozen=True)
+@record
 class Tagged:
     """An event of the story that the seed at `index` tells."""
 

@@ -42,19 +42,19 @@ static int is_end(const fs_telling *t, int32_t id)
 int32_t fs_tell(fs_model *m, int32_t vocab, fs_telling *t)
 {
     const double begun = now();
-    double before = begun, after;
+    double before = begun;
+    fs_part part = {t->cache, t->text + t->known - t->fresh, t->fresh, t->position};
     t->drawn = 0;
     t->stepped = 0.0;
     do {
-        const int32_t *last = t->text + t->known + t->drawn - 1;
-        const fs_part part = {t->cache, last, 1, t->position + t->drawn};
         int32_t status = fs_step(m, &part, 1, FS_ROWS_LAST, t->logits);
         if (status != FS_DONE) return status;
-        t->stepped += (after = now()) - before;
+        t->stepped += now() - before;
         if (draw(vocab, t)) return FS_NOT_FINITE;
+        part = (fs_part){t->cache, part.tokens + part.n, 1, part.position + part.n};
         t->drawn++;
         before = now();
-        if (is_end(t, last[1])) break;
+        if (is_end(t, part.tokens[0])) break;
     } while (t->drawn < t->count && before - begun < t->seconds);
     return FS_DONE;
 }

@@ -13,9 +13,10 @@
 typedef struct fs_telling {
     fs_cache *cache;
     int32_t *text;      /* [known + count] ids; those that are drawn come behind the known ones */
-    int32_t known;      /* at least one; the last of them is not in the cache yet */
+    int32_t known;      /* at least one */
+    int32_t fresh;      /* of these the last so many, at least one, are not in the cache yet */
     int32_t count;      /* to draw, at most */
-    int32_t position;   /* in the cache, of the last known one */
+    int32_t position;   /* in the cache, of the first fresh one */
     int32_t window;     /* ids that the penalties look at: the last so many; 0: all, -1: none */
     int64_t place;      /* in the whole text, of the first to be drawn */
     uint64_t seed;
@@ -31,7 +32,7 @@ typedef struct fs_telling {
 } fs_telling;
 
 enum { FS_NOT_FINITE = 16 }; /* a logit; beside the results of fs_step */
-/* Computes the last known token, draws the next, and so on: `count` times, or until an id of `ends`
+/* Computes the fresh tokens, draws the next, and so on: `count` times, or until an id of `ends`
  * was drawn or the time is over. What was drawn before a failure holds. */
 int32_t fs_tell(fs_model *model, int32_t vocab, fs_telling *telling);
 /* A number in [0, 1) from (seed, place): the one of samplers/chain.py. */

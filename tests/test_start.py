@@ -117,6 +117,7 @@ def test_a_story_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     # nor what reads other formats, knows other architectures, computes otherwise, converses
     names = {"checkpoints.hf", "checkpoints.pickles", "architectures.gemma", "chat"}
     names |= {"executors.numpy_executor", "tokenizers.bpe"}
+    assert "numpy" not in modules.split()  # C computes, and a short story needs no array
     assert names.isdisjoint(m.removeprefix("fireside.engine.") for m in modules.split())
 
 

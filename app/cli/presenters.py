@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from fireside.app.cli.output import TextOut
 from fireside.engine import ContextSlid, Event, Finished, Model, PrefillProgress, Token
+from fireside.engine.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Story:
     """What all forms know of it: the model, the prompt (empty where it is not shown), the seed."""
 
@@ -107,17 +106,17 @@ class EveryEvent:
             beginning = {"prompt": self.story.prompt, **self.story.setup()}
             self._line("start", {**beginning, "load_s": round(self.story.load_s, 6)})
         if isinstance(event, PrefillProgress):
-            self._line("prefill", asdict(event))
+            self._line("prefill", vars(event))
         elif isinstance(event, ContextSlid):
-            self._line("slid", asdict(event))
+            self._line("slid", vars(event))
         elif isinstance(event, Token):
             self._token(event)
         else:
             self._line("finished", {"text": event.text, **self.story.facts(event)})
 
     def _token(self, event: Token) -> None:
-        values = asdict(event)
-        values["alternatives"] = list(values["alternatives"])
+        values = dict(vars(event))
+        values["alternatives"] = [vars(one) for one in event.alternatives]
         if not event.alternatives:
             del values["alternatives"]
         self._line("token", values)
@@ -127,6 +126,8 @@ class EveryEvent:
 
 
 def _write_line(out: TextOut, values: dict[str, Any]) -> None:
+    import json  # a story is told as text, as a rule
+
     out.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 

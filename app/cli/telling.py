@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +23,13 @@ from fireside.engine import (
     Session,
     load,
 )
+from fireside.engine.records import record
 from fireside.engine.speculation import drafts
 
 Form = Literal["text", "json", "jsonl"]
 
 
-@dataclass(frozen=True)
+@record
 class Output:
     """How the story is to be shown."""
 
@@ -38,7 +39,7 @@ class Output:
     alternatives: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class Turn:
     """The prompt is a turn of a conversation; see chat.choose for the template's name."""
 
@@ -87,7 +88,7 @@ def load_from(path: Path, settings: Settings, progress: Progress) -> Model:
     return model
 
 
-@dataclass(frozen=True)
+@record
 class Start:
     """All that a generation needs, ready."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.records import record
 
 if TYPE_CHECKING:
     from fireside.engine.architectures.hf import HfModel
@@ -23,7 +23,7 @@ NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Architecture:
     """An entry: the weights a model of this kind needs, and the plan of its forward pass."""
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from fireside.engine.architectures.common import yarn_factors
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_header import show
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig, RopeStyle
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.records import record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # What a file may ask for that no decoder here does, and the values that ask for nothing.
 PLAIN: tuple[tuple[str, tuple[object, ...]], ...] = (
@@ -43,7 +45,14 @@ PLAIN: tuple[tuple[str, tuple[object, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
+def is_array(value: object, kinds: str) -> TypeGuard[NDArray[Any]]:
+    """Whether a value is an array of numbers whose dtype is of one of these kinds."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return False  # without a look at NumPy, which may not be there yet
+    return isinstance(value, np.ndarray) and value.dtype.kind in kinds
+
+
+@record
 class View:
     """The metadata under an architecture's name, and the tensors of the file."""
 
@@ -58,7 +67,7 @@ class View:
     def integer(self, key: str, default: int | None, low: int, high: int) -> int:
         """A whole number, or one for each layer where all are the same."""
         value = self.fields.metadata.get(self.prefix + key)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and len(value):
+        if is_array(value, "iu") and len(value):
             if (value != value[0]).any():
                 raise UnsupportedError(
                     f"{self.fields.path}: {self.prefix}{key} differs from layer to layer",
@@ -161,26 +170,27 @@ def rope(v: View, head_dim: int, style: RopeStyle) -> dict[str, Any]:
     theta = v.number("rope.freq_base", 10000.0, 1.0, 1e12)
     factors, magnitude = scaling(v, rope_dim, theta)
     if v.has("rope_freqs.weight"):
-        factors = factors * rope_factors(v, "rope_freqs.weight", rope_dim)
+        own = rope_factors(v, "rope_freqs.weight", rope_dim)
+        factors = tuple(a * b for a, b in zip(factors, own, strict=True))
     return {
         "rope_theta": theta,
         "rope_dim": 0 if rope_dim == head_dim else rope_dim,
         "rope_style": style,
-        "rope_factors": () if (factors == 1).all() else tuple(factors.tolist()),
+        "rope_factors": factors if set(factors) != {1.0} else (),
         "rope_magnitude": magnitude,
     }
 
 
-def scaling(v: View, rope_dim: int, theta: float) -> tuple[np.ndarray[Any, Any], float]:
+def scaling(v: View, rope_dim: int, theta: float) -> tuple[tuple[float, ...], float]:
     """By how much the frequencies are divided, [rope_dim / 2], and the factor of cos and sin."""
-    same = np.ones(rope_dim // 2)
+    pairs = rope_dim // 2
     kind = v.fields.string(v.prefix + "rope.scaling.type", "none")
     factor = v.number("rope.scaling.factor", 0.0, 0.0, 1e6)
     factor = factor or v.number("rope.scale_linear", 0.0, 0.0, 1e6) or 1.0
     if kind == "linear" or (kind == "none" and factor == 1):
-        return same * factor, 1.0
+        return (factor,) * pairs, 1.0
     if kind == "longrope" and v.has("rope_factors_short.weight"):
-        return same, 1.0  # gguf_readers.phi3 reads the factors
+        return (1.0,) * pairs, 1.0  # gguf_readers.phi3 reads the factors
     if kind == "yarn":
         fast = v.number("rope.scaling.yarn_beta_fast", 32.0, 1e-3, 1e6)
         slow = v.number("rope.scaling.yarn_beta_slow", 1.0, 1e-3, 1e6)
@@ -188,14 +198,14 @@ def scaling(v: View, rope_dim: int, theta: float) -> tuple[np.ndarray[Any, Any],
         original = v.integer("rope.scaling.original_context_length", context, 1, 1 << 24)
         magnitude = v.number("rope.scaling.attn_factor", 1.0, 1e-3, 1e3)
         factors = yarn_factors(max(theta, 1.001), rope_dim, factor, fast, slow, original)
-        return same * factors, magnitude * (1 + 0.1 * math.log(max(factor, 1.0)))
+        return factors, magnitude * (1 + 0.1 * math.log(max(factor, 1.0)))
     if kind == "none":
         v.refuse("rope.scaling.factor", "1 only, where rope.scaling.type is not 'linear'")
     v.refuse("rope.scaling.type", "'none', 'linear' and 'yarn' only")
     raise AssertionError
 
 
-def rope_factors(v: View, name: str, rope_dim: int) -> np.ndarray[Any, Any]:
+def rope_factors(v: View, name: str, rope_dim: int) -> tuple[float, ...]:
     """Divisors of the frequencies from a tensor: [rope_dim / 2]."""
     tensor = v.tensors.get(name)
     if tensor is None:
@@ -205,8 +215,8 @@ def rope_factors(v: View, name: str, rope_dim: int) -> np.ndarray[Any, Any]:
             f"{v.fields.path}: tensor {name} has shape {list(tensor.shape)}, expected"
             f" {[rope_dim // 2]}"
         )
-    factors = tensor.to_float32().astype(np.float64)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
+    factors = tuple(tensor.to_float32().tolist())
+    if not all(0 < factor < math.inf for factor in factors):
         raise CheckpointError(f"{v.fields.path}: tensor {name} holds numbers that are no factors")
     return factors
 
@@ -222,7 +232,7 @@ def windows(v: View, period: int, default: int = 0) -> dict[str, Any]:
     window = v.integer("attention.sliding_window", default, 0, 1 << 30)
     pattern = v.fields.metadata.get(v.prefix + "attention.sliding_window_pattern", period)
     windowed: tuple[bool, ...] = ()
-    if isinstance(pattern, np.ndarray) and pattern.dtype.kind in "bu" and len(pattern) == n:
+    if is_array(pattern, "bu") and len(pattern) == n:
         windowed = tuple(bool(one) for one in pattern)
     elif type(pattern) is not int or not 0 <= pattern <= 4096:
         v.refuse("attention.sliding_window_pattern", "a number, or true or false for each layer")
@@ -240,7 +250,7 @@ def told_windows(v: View) -> dict[str, Any]:
     theirs; it is passed over where no text is longer, and refused where it would matter.
     """
     pattern = v.prefix + "attention.sliding_window_pattern"
-    if isinstance(v.fields.metadata.get(pattern), np.ndarray):
+    if is_array(v.fields.metadata.get(pattern), "biuf"):
         return windows(v, 0)
     window = v.integer("attention.sliding_window", 0, 0, 1 << 30)
     if 0 < window < v.integer("context_length", None, 1, 1 << 24):

@@ -106,8 +106,7 @@ def phi3(fields: Fields, tensors: Tensors) -> ModelConfig:
     if not v.has("rope_factors_short.weight"):
         return c
     short, long = (
-        tuple(rope_factors(v, f"rope_factors_{kind}.weight", c.rotary_dim).tolist())
-        for kind in ("short", "long")
+        rope_factors(v, f"rope_factors_{kind}.weight", c.rotary_dim) for kind in ("short", "long")
     )
     original = v.integer("rope.scaling.original_context_length", c.context_length, 1, 1 << 24)
     values: dict[str, Any] = {

@@ -7,15 +7,16 @@ bytes are 1-d uint8; all weights are float32, row-major.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.errors import UnsupportedError
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Bytes: TypeAlias = "NDArray[np.uint8]"
+Floats: TypeAlias = "NDArray[np.float32]"
 
 
 class BlockFormat(Protocol):

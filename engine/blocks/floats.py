@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Bytes, Floats, register
 
 

@@ -7,8 +7,7 @@ byte i of the 16 holds weights 2i and 2i + 1, not i and i + 16. Only read. (llam
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register_family
 from fireside.engine.blocks.ggml import GgmlFormat, Integers, Records, column, nibbles, product
 
@@ -29,7 +28,7 @@ class Wide4(GgmlFormat):
     name = "Q4_0_V2"
     block_size = 32
     ggml_type = -1
-    record = np.dtype([("d", "<f4"), ("q", "u1", (16,))])
+    record = (("d", "<f4"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (q - 8)."""
@@ -52,7 +51,7 @@ class Wide4WithLow(GgmlFormat):
     name = "Q4_1_V2"
     block_size = 32
     ggml_type = -1
-    record = np.dtype([("d", "<f4"), ("m", "<f4"), ("q", "u1", (16,))])
+    record = (("d", "<f4"), ("m", "<f4"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q + m."""
@@ -75,7 +74,7 @@ class Paired5(GgmlFormat):
     name = "Q5_0_V1"
     block_size = 32
     ggml_type = -1
-    record = np.dtype([("d", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (q - 16)."""
@@ -89,7 +88,7 @@ class Paired5WithLow(GgmlFormat):
     name = "Q5_1_V1"
     block_size = 32
     ggml_type = -1
-    record = np.dtype([("d", "<f2"), ("m", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("m", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q + m."""
@@ -103,7 +102,7 @@ class Wide8(GgmlFormat):
     name = "Q8_0_V2"  # version 1's too
     block_size = 32
     ggml_type = -1
-    record = np.dtype([("d", "<f4"), ("q", "i1", (32,))])
+    record = (("d", "<f4"), ("q", "i1", (32,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Bytes, Floats, nbytes
 from fireside.engine.errors import UnsupportedError
 
-Records = NDArray[np.void]
-Integers = NDArray[Any]  # of some small kind
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Records: TypeAlias = "NDArray[np.void]"
+Integers: TypeAlias = "NDArray[Any]"  # of some small kind
 PIECE = 1 << 20  # weights worked on at once: temporary arrays stay within a few megabytes
 
 
@@ -22,10 +24,18 @@ class GgmlFormat:
     block_size: int
     ggml_type: int
     block_bytes: int
-    record: np.dtype[Any]  # of one block
+    record: ClassVar[tuple[tuple[Any, ...], ...]]  # of one block, as NumPy's dtype takes it
 
     def __init_subclass__(cls) -> None:
-        cls.block_bytes = cls.record.itemsize
+        sizes = (
+            int(kind[-1]) * math.prod(shape[0] if shape else ()) for _, kind, *shape in cls.record
+        )
+        cls.block_bytes = sum(sizes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy's description of a record."""
+        return np.dtype(list(self.record))
 
     def unpack(self, blocks: Records) -> Floats:
         """Weights [n, block_size] of n records."""
@@ -39,7 +49,7 @@ class GgmlFormat:
 
     def dequantise(self, data: Bytes, count: int) -> Floats:
         """See BlockFormat.dequantise."""
-        records: Records = data[: nbytes(self, count)].view(self.record)
+        records: Records = data[: nbytes(self, count)].view(self.dtype)
         out = np.empty((len(records), self.block_size), np.float32)
         step = max(1, PIECE // self.block_size)
         with np.errstate(all="ignore"):  # a damaged file may hold infinite scales
@@ -50,7 +60,7 @@ class GgmlFormat:
     def quantise(self, weights: Floats) -> Bytes:
         """See BlockFormat.quantise. UnsupportedError where the format is only read."""
         rows = np.ascontiguousarray(weights, np.float32).reshape(-1, self.block_size)
-        records = np.zeros(len(rows), self.record)
+        records = np.zeros(len(rows), self.dtype)
         step = max(1, PIECE // self.block_size)
         with np.errstate(all="ignore"):  # weights may be zero, or not finite
             for start in range(0, len(rows), step):

@@ -7,8 +7,7 @@ interleaved; every `numbers` here puts them in the order of the weights.
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register
 from fireside.engine.blocks.ggml import GgmlFormat, Integers, Records, column, product, reciprocal
 
@@ -56,7 +55,7 @@ class Q2_K(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q2_K"
     block_size = SIZE
     ggml_type = 10
-    record = np.dtype([("s", "u1", (16,)), ("q", "u1", (64,)), ("d", "<f2"), ("dmin", "<f2")])
+    record = (("s", "u1", (16,)), ("q", "u1", (64,)), ("d", "<f2"), ("dmin", "<f2"))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * scale * q - dmin * minimum."""
@@ -73,7 +72,7 @@ class Q3_K(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q3_K"
     block_size = SIZE
     ggml_type = 11
-    record = np.dtype([("h", "u1", (32,)), ("q", "u1", (64,)), ("s", "u1", (12,)), ("d", "<f2")])
+    record = (("h", "u1", (32,)), ("q", "u1", (64,)), ("s", "u1", (12,)), ("d", "<f2"))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (scale - 32) * (q - 4)."""
@@ -95,7 +94,7 @@ class Q4_K(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q4_K"
     block_size = SIZE
     ggml_type = 12
-    record = np.dtype([("d", "<f2"), ("dmin", "<f2"), ("s", "u1", (12,)), ("q", "u1", (128,))])
+    record = (("d", "<f2"), ("dmin", "<f2"), ("s", "u1", (12,)), ("q", "u1", (128,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * scale * q - dmin * minimum."""
@@ -105,7 +104,7 @@ class Q4_K(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """See `fit`."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         records["q"] = into_pairs(fit(rows.reshape(-1, 8, 32), 15, records))
         return records
 
@@ -116,8 +115,12 @@ class Q5_K(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q5_K"
     block_size = SIZE
     ggml_type = 13
-    record = np.dtype(
-        [("d", "<f2"), ("dmin", "<f2"), ("s", "u1", (12,)), ("h", "u1", (32,)), ("q", "u1", (128,))]
+    record = (
+        ("d", "<f2"),
+        ("dmin", "<f2"),
+        ("s", "u1", (12,)),
+        ("h", "u1", (32,)),
+        ("q", "u1", (128,)),
     )
 
     def unpack(self, blocks: Records) -> Floats:
@@ -130,7 +133,7 @@ class Q5_K(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """See `fit`."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         q = fit(rows.reshape(-1, 8, 32), 31, records)
         bits = np.arange(8, dtype=np.uint8)[:, None]
         records["h"] = np.bitwise_or.reduce(q >> 4 << bits, axis=1)
@@ -144,7 +147,7 @@ class Q6_K(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q6_K"
     block_size = SIZE
     ggml_type = 14
-    record = np.dtype([("q", "u1", (128,)), ("h", "u1", (64,)), ("s", "i1", (16,)), ("d", "<f2")])
+    record = (("q", "u1", (128,)), ("h", "u1", (64,)), ("s", "i1", (16,)), ("d", "<f2"))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * scale * (q - 32)."""
@@ -157,7 +160,7 @@ class Q6_K(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """Each sub-block's scale is the best of a few; the largest becomes -128 of d."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         parts = rows.reshape(-1, 16, 16)
         scale = best_symmetric(parts)  # [n, 16]
         widest = np.take_along_axis(scale, np.abs(scale).argmax(1)[:, None], axis=1)

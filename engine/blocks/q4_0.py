@@ -6,8 +6,7 @@ d (f16): weight = d * (q - 8). Q4_1 has a minimum m (f16) too: weight = d * q + 
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register
 from fireside.engine.blocks.ggml import (
     GgmlFormat,
@@ -26,7 +25,7 @@ class Q4_0(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q4_0"
     block_size = 32
     ggml_type = 2
-    record = np.dtype([("d", "<f2"), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (q - 8)."""
@@ -35,7 +34,7 @@ class Q4_0(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """Scale = the weight of largest magnitude / -8, so that it becomes 0."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         largest = np.abs(rows).argmax(axis=1)[:, None]
         d = np.take_along_axis(rows, largest, axis=1) / np.float32(-8)
         records["d"] = d[:, 0]
@@ -51,7 +50,7 @@ class Q4_1(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q4_1"
     block_size = 32
     ggml_type = 3
-    record = np.dtype([("d", "<f2"), ("m", "<f2"), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("m", "<f2"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q + m."""
@@ -59,7 +58,7 @@ class Q4_1(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """From the smallest weight to the largest in 15 steps."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         low = rows.min(axis=1)[:, None]
         d = (rows.max(axis=1)[:, None] - low) / np.float32(15)
         records["d"], records["m"] = d[:, 0], low[:, 0]

@@ -6,8 +6,7 @@ weight = d * (q - 16); Q5_1: weight = d * q + m.
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register
 from fireside.engine.blocks.ggml import (
     GgmlFormat,
@@ -40,7 +39,7 @@ class Q5_0(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q5_0"
     block_size = 32
     ggml_type = 6
-    record = np.dtype([("d", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (q - 16)."""
@@ -49,7 +48,7 @@ class Q5_0(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """Scale = the weight of largest magnitude / -16, so that it becomes 0."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         largest = np.abs(rows).argmax(axis=1)[:, None]
         d = np.take_along_axis(rows, largest, axis=1) / np.float32(-16)
         records["d"] = d[:, 0]
@@ -63,7 +62,7 @@ class Q5_1(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q5_1"
     block_size = 32
     ggml_type = 7
-    record = np.dtype([("d", "<f2"), ("m", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("m", "<f2"), ("h", "u1", (4,)), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q + m."""
@@ -71,7 +70,7 @@ class Q5_1(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """From the smallest weight to the largest in 31 steps."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         low = rows.min(axis=1)[:, None]
         d = (rows.max(axis=1)[:, None] - low) / np.float32(31)
         records["d"], records["m"] = d[:, 0], low[:, 0]

@@ -5,8 +5,7 @@ A block is 34 bytes: scale d (f16), then 32 int8 q; weight = d * q.
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register
 from fireside.engine.blocks.ggml import GgmlFormat, Records, column, product, reciprocal
 
@@ -26,7 +25,7 @@ class Q8_0(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "Q8_0"
     block_size = 32
     ggml_type = 8
-    record = np.dtype([("d", "<f2"), ("q", "i1", (32,))])
+    record = (("d", "<f2"), ("q", "i1", (32,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * q."""
@@ -34,7 +33,7 @@ class Q8_0(GgmlFormat):  # noqa: N801 (ggml's name)
 
     def pack(self, rows: Floats) -> Records:
         """Scale = largest magnitude / 127, each weight rounded to the nearest multiple of it."""
-        records = np.empty(len(rows), self.record)
+        records = np.empty(len(rows), self.dtype)
         d = np.abs(rows).max(axis=1)[:, None] / np.float32(127)
         records["d"] = d[:, 0]
         records["q"] = round_half_away(rows * reciprocal(d)).astype(np.int8)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import BlockFormat, Bytes, Floats, nbytes, register_family
 
 NAME = re.compile(r"Q8_GROUP([1-9][0-9]{0,8})")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.blocks import Floats, register
-from fireside.engine.blocks.ggml import GgmlFormat, Records, column, nibbles, product
+from fireside.engine.blocks.ggml import GgmlFormat, Integers, Records, column, nibbles, product
 
 # ggml's kvalues_iq4nl: steps that grow with the distance from zero
-UNEVEN = np.array(
-    (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), np.int8
-)
+UNEVEN = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 # E2M1 of the Open Compute Project's microscaling formats, doubled
-E2M1 = np.array((0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12), np.int8)
+E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+
+
+def looked_up(table: tuple[int, ...], q: Integers) -> Integers:
+    """The numbers of a table at the places `q`."""
+    return np.array(table, np.int8)[q]
 
 
 class IQ4_NL(GgmlFormat):  # noqa: N801 (ggml's name)
@@ -21,11 +23,11 @@ class IQ4_NL(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "IQ4_NL"
     block_size = 32
     ggml_type = 20
-    record = np.dtype([("d", "<f2"), ("q", "u1", (16,))])
+    record = (("d", "<f2"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * table[q]."""
-        return product(column(blocks, "d"), UNEVEN[nibbles(blocks["q"])])
+        return product(column(blocks, "d"), looked_up(UNEVEN, nibbles(blocks["q"])))
 
 
 class IQ4_XS(GgmlFormat):  # noqa: N801 (ggml's name)
@@ -34,7 +36,7 @@ class IQ4_XS(GgmlFormat):  # noqa: N801 (ggml's name)
     name = "IQ4_XS"
     block_size = 256
     ggml_type = 23
-    record = np.dtype([("d", "<f2"), ("h", "<u2"), ("s", "u1", (4,)), ("q", "u1", (128,))])
+    record = (("d", "<f2"), ("h", "<u2"), ("s", "u1", (4,)), ("q", "u1", (128,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """d * (scale - 32) * table[q]."""
@@ -43,7 +45,7 @@ class IQ4_XS(GgmlFormat):  # noqa: N801 (ggml's name)
         scale = (low | high.astype(np.uint8) << 4).astype(np.int8) - np.int8(32)
         step = product(column(blocks, "d"), scale)[:, :, None]
         q = nibbles(blocks["q"].reshape(-1, 8, 16))
-        return (step * UNEVEN[q]).reshape(-1, 256)
+        return (step * looked_up(UNEVEN, q)).reshape(-1, 256)
 
 
 class MXFP4(GgmlFormat):
@@ -52,12 +54,12 @@ class MXFP4(GgmlFormat):
     name = "MXFP4"
     block_size = 32
     ggml_type = 39
-    record = np.dtype([("e", "u1"), ("q", "u1", (16,))])
+    record = (("e", "u1"), ("q", "u1", (16,)))
 
     def unpack(self, blocks: Records) -> Floats:
         """2^(e - 128) * table[q]; the table holds doubled values."""
         step = np.ldexp(np.float32(1), blocks["e"].astype(np.int32) - 128)
-        return product(step[:, None], E2M1[nibbles(blocks["q"])])
+        return product(step[:, None], looked_up(E2M1, nibbles(blocks["q"])))
 
 
 for entry in (IQ4_NL(), IQ4_XS(), MXFP4()):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.records import record
 
 HEAD_BYTES = 512  # what `recognises` is shown of a file
 
@@ -24,7 +24,7 @@ HEAD_BYTES = 512  # what `recognises` is shown of a file
 READERS = ("gguf", "ggml_legacy", "hf", "llama2c", "meta", "torch_pt")
 
 
-@dataclass(frozen=True)
+@record
 class Format:
     """An entry of the registry.
 

@@ -108,6 +108,11 @@ class AddedToken:
     single_word: bool = False
     normalized: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is found wherever it stands."""
+        return self == AddedToken()
+
 
 @dataclass(frozen=True)
 class Bpe:

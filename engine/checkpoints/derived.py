@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fireside.engine import blocks
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import Tensor
 
-Items = NDArray[Any]  # an array of `shape`, one number a weight, as it is stored
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Items: TypeAlias = "NDArray[Any]"  # an array of `shape`, one number a weight, as it is stored
 
 _ITEM = {"F32": "<u4", "F16": "<u2", "BF16": "<u2"}
 

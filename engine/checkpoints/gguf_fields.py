@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fireside.engine.checkpoints.gguf_header import StringArray, show
+from fireside.engine.checkpoints.gguf_header import Metadata, StringArray, show
 from fireside.engine.errors import CheckpointError
+
+if TYPE_CHECKING:
+    pass
 
 
 class Fields:
@@ -67,12 +68,14 @@ class Fields:
             )
         return value
 
-    def array(self, key: str, length: int, kinds: str) -> NDArray[np.generic] | None:
-        """An array of `length` numbers whose dtype is of one of `kinds` ("f", "iu"), if there."""
-        value = self.metadata.get(key)
-        if value is None:
+    def array(self, key: str, length: int, letters: str) -> memoryview | None:
+        """An array of `length` numbers that is of one of struct's `letters`, if it is there."""
+        value: object = None
+        if isinstance(self.metadata, Metadata):
+            value = self.metadata.numbers(key)
+        if value is None and (value := self.metadata.get(key)) is None:
             return None
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+        if not isinstance(value, memoryview) or value.format not in letters:
             raise CheckpointError(
                 f"{self.path}: {key} is {show(value)}, expected an array of numbers"
             )

@@ -11,18 +11,20 @@ is read or allocated, and arrays stay views of what was read until somebody asks
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.executors import native_library
+from fireside.engine.records import record
+
+if TYPE_CHECKING:
+    pass
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
@@ -30,18 +32,19 @@ DEFAULT_ALIGNMENT = 32
 # Value types of metadata
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = range(10)
 UINT64, INT64, FLOAT64 = 10, 11, 12
-SCALARS: dict[int, np.dtype[Any]] = {
-    UINT8: np.dtype("<u1"),
-    INT8: np.dtype("<i1"),
-    UINT16: np.dtype("<u2"),
-    INT16: np.dtype("<i2"),
-    UINT32: np.dtype("<u4"),
-    INT32: np.dtype("<i4"),
-    FLOAT32: np.dtype("<f4"),
-    BOOL: np.dtype("<u1"),
-    UINT64: np.dtype("<u8"),
-    INT64: np.dtype("<i8"),
-    FLOAT64: np.dtype("<f8"),
+# of numbers: struct's letter for each
+SCALARS = {
+    UINT8: "B",
+    INT8: "b",
+    UINT16: "H",
+    INT16: "h",
+    UINT32: "I",
+    INT32: "i",
+    FLOAT32: "f",
+    BOOL: "B",
+    UINT64: "Q",
+    INT64: "q",
+    FLOAT64: "d",
 }
 
 # Generous bounds on what a file may hold; each is far above any real one.
@@ -118,7 +121,34 @@ class StringArray(Sequence[str]):
             ) from None
 
 
-@dataclass(frozen=True)
+class Metadata(Mapping[str, object]):
+    """Key -> int, float, bool, str, NDArray, StringArray or a list of these."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values  # with memoryviews for arrays of numbers
+
+    def __getitem__(self, key: str) -> object:
+        return _in_numpy(self._values[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def numbers(self, key: str) -> memoryview | None:
+        """An array of numbers as it lies in the file; None where there is none of this name."""
+        value = self._values.get(key)
+        return value if isinstance(value, memoryview) else None
+
+
+def _in_numpy(value: object) -> object:
+    if isinstance(value, list):
+        return [_in_numpy(one) for one in value]
+    return np.asarray(value) if isinstance(value, memoryview) else value
+
+
+@record
 class TensorInfo:
     """An entry of the tensor table."""
 
@@ -128,12 +158,12 @@ class TensorInfo:
     offset: int  # from the beginning of the data
 
 
-@dataclass(frozen=True)
+@record
 class Header:
     """Everything before the data."""
 
     version: int
-    metadata: dict[str, object]  # int, float, bool, str, NDArray, StringArray or a list of these
+    metadata: Metadata
     tensors: list[TensorInfo]
     alignment: int
     data_offset: int  # where the data begins, from the beginning of the file
@@ -142,9 +172,9 @@ class Header:
 class Cursor:
     """Reads numbers and strings off a buffer, each checked against what is left of it."""
 
-    def __init__(self, path: Path, data: NDArray[np.uint8], size: int) -> None:
+    def __init__(self, path: Path, view: memoryview, size: int) -> None:
         self.path = path
-        self.view = data.data
+        self.view = view
         self.size = size  # of the whole file
         self.position = 0
         self.strings_left = MAX_STRINGS
@@ -208,15 +238,15 @@ class Cursor:
             return self.string(key, MAX_STRING)
         if kind == ARRAY:
             return self.array(key, depth)
-        if (dtype := SCALARS.get(kind)) is None:
+        if (letter := SCALARS.get(kind)) is None:
             raise CheckpointError(
                 f"{self.path}: {key} has value type {kind}, expected 0 to {FLOAT64}",
                 "the file is damaged",
             )
-        start = self.take(dtype.itemsize, key)
-        scalar = np.frombuffer(self.view, dtype, 1, start)[0]
-        # the shortest decimal of an f32: what was meant as 1e-5 is read as 1e-5
-        number: int | float = float(str(scalar)) if kind == FLOAT32 else scalar.item()
+        start = self.take(struct.calcsize(letter), key)
+        number: int | float = struct.unpack_from(f"<{letter}", self.view, start)[0]
+        if kind == FLOAT32:
+            number = shortest(number)
         if kind == BOOL:
             if number not in (0, 1):
                 raise CheckpointError(f"{self.path}: {key} is {number}, expected 0 or 1")
@@ -232,15 +262,16 @@ class Cursor:
                 "the file is damaged",
             )
         kind = self.u32(f"the element type of {key}")
-        if (dtype := SCALARS.get(kind)) is not None:
+        if (letter := SCALARS.get(kind)) is not None:
             count = self.u64(f"the length of {key}", self.size)
-            start = self.take(count * dtype.itemsize, key)
-            values = np.frombuffer(self.view, dtype, count, start)
+            size = count * struct.calcsize(letter)
+            start = self.take(size, key)
+            values = self.view[start : start + size]
             if kind != BOOL:
-                return values
-            if count and values.max() > 1:
-                raise CheckpointError(f"{self.path}: {key} has {values.max()}, expected 0 or 1")
-            return values.view(np.bool_)
+                return values.cast(letter)  # type: ignore[call-overload]
+            if count and (largest := max(values)) > 1:
+                raise CheckpointError(f"{self.path}: {key} has {largest}, expected 0 or 1")
+            return values.cast("?")
         if kind == STRING:
             count = self.u64(f"the length of {key}", self.strings_left)
             self.strings_left -= count
@@ -269,6 +300,16 @@ class Cursor:
         return StringArray(key, self.path, self.view, ends, first)
 
 
+def shortest(number: float) -> float:
+    """The shortest decimal that is this f32: what was meant as 1e-5 is read as 1e-5."""
+    for digits in range(6, 10):
+        decimal = float(f"{number:.{digits}g}")
+        with contextlib.suppress(OverflowError):
+            if struct.pack("<f", decimal) == struct.pack("<f", number):
+                return decimal
+    return number  # not a number
+
+
 def string_ends(view: memoryview, first: int, count: int) -> Sequence[int] | None:
     """Where each of `count` strings ends that begin at `first`; None: not all lie in `view`."""
     ffi, lib, _ = native_library.load()
@@ -293,13 +334,14 @@ def read_header(source: Source) -> Header:
     size = HEAD_BYTES
     while True:
         try:
-            return parse(source.path, source.read(0, min(size, source.size)), source.size)
+            return parse(source.path, source.read_bytes(0, min(size, source.size)), source.size)
         except ShortHeadError:
             size *= 4
 
 
-def parse(path: Path, data: NDArray[np.uint8], size: int | None = None) -> Header:
-    """The header of a GGUF file that begins with `data`. CheckpointError names what is wrong.
+def parse(path: Path, data: memoryview, size: int | None = None) -> Header:
+    """The header of a GGUF file that begins with the bytes `data`. CheckpointError names what is
+    wrong.
 
     size: of the whole file, where `data` is only its beginning: ShortHeadError if that is too
     little.
@@ -334,7 +376,7 @@ def parse(path: Path, data: NDArray[np.uint8], size: int | None = None) -> Heade
         seen.add(info.name)
         tensors.append(info)
     data_offset = cursor.position + -cursor.position % alignment
-    return Header(version, metadata, tensors, alignment, data_offset)
+    return Header(version, Metadata(metadata), tensors, alignment, data_offset)
 
 
 def show(value: object) -> str:

@@ -6,23 +6,26 @@ name of a recipe for cutting texts (gguf_pretokenizers.py).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fireside.engine.checkpoints.bpe import Bpe, Normalize
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.gguf_header import show
-from fireside.engine.checkpoints.gguf_pretokenizers import RECIPES, name_of
 from fireside.engine.checkpoints.types import (
     CONTROL,
     NORMAL,
     USER_DEFINED,
+    Numbers,
     Vocabulary,
+    ids_of,
 )
 from fireside.engine.errors import CheckpointError, UnsupportedError
+
+if TYPE_CHECKING:
+    pass
 
 # Pieces that end a text in some model or other, where the file does not say so itself.
 END_PIECES = frozenset(
@@ -53,7 +56,7 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
         raise CheckpointError(f"{path}: tokenizer.ggml.tokens is missing or empty")
     pieces = tuple(tokens)
     types = read_types(fields, len(pieces))
-    for i in np.flatnonzero(types == USER_DEFINED).tolist():
+    for i in ids_of(types, USER_DEFINED):
         if pieces[i] in END_PIECES:  # some converters call it so; as a text it must not end one
             types[i] = CONTROL
     if kind == "llama":
@@ -61,16 +64,15 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
     return read_bpe(fields, pieces, types)
 
 
-def read_types(fields: Fields, count: int) -> NDArray[np.int32]:
+def read_types(fields: Fields, count: int) -> array[int]:
     """The type of each piece; all are normal where the file does not say."""
-    types = fields.array("tokenizer.ggml.token_type", count, "iu")
-    if types is None:
-        return np.full(count, NORMAL, np.int32)
-    if types.min() < 0 or types.max() > 6:
+    found = fields.array("tokenizer.ggml.token_type", count, "bBhHiIqQ")
+    types = [NORMAL] * count if found is None else found.tolist()
+    if not set(types) <= set(range(7)):
         raise CheckpointError(
             f"{fields.path}: tokenizer.ggml.token_type holds a number beyond 0 to 6"
         )
-    return types.astype(np.int32)
+    return array("i", types)
 
 
 def special_id(fields: Fields, name: str, default: int, count: int) -> int:
@@ -83,11 +85,11 @@ def special_id(fields: Fields, name: str, default: int, count: int) -> int:
 
 
 def further_ends(
-    fields: Fields, pieces: tuple[str, ...], types: NDArray[np.int32], eos_id: int
+    fields: Fields, pieces: tuple[str, ...], types: Numbers, eos_id: int
 ) -> tuple[int, ...]:
     """Ids that end a text, beside `eos_id`."""
     ends = {special_id(fields, name, -1, len(pieces)) for name in ("eot", "eom")}
-    for i in np.flatnonzero((types == CONTROL) | (types == USER_DEFINED)).tolist():
+    for i in ids_of(types, CONTROL, USER_DEFINED):
         if pieces[i] in END_PIECES:
             ends.add(i)
     return tuple(sorted(ends - {-1, eos_id}))
@@ -99,21 +101,19 @@ def chat_template(fields: Fields) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def read_spm(fields: Fields, pieces: tuple[str, ...], types: NDArray[np.int32]) -> Vocabulary:
+def read_spm(fields: Fields, pieces: tuple[str, ...], types: Numbers) -> Vocabulary:
     """A vocabulary of pieces with scores."""
     path, count = fields.path, len(pieces)
-    scores = fields.array("tokenizer.ggml.scores", count, "f")
+    scores = fields.array("tokenizer.ggml.scores", count, "fd")
     if scores is None:
         raise CheckpointError(f"{path}: tokenizer.ggml.scores is missing")
-    with np.errstate(over="ignore"):
-        scores32 = scores.astype(np.float32)
-    if np.isnan(scores32).any():
+    if scores != scores[:]:  # what is not a number does not equal itself
         raise CheckpointError(f"{path}: tokenizer.ggml.scores holds what is not a number")
     eos_id, bos_id = special_id(fields, "eos", 2, count), special_id(fields, "bos", 1, count)
     return Vocabulary(
         kind="spm",
         pieces=pieces,
-        scores=scores32,
+        scores=scores if scores.format == "f" else array("f", scores),
         types=types,
         bos_id=bos_id,
         eos_id=eos_id,
@@ -126,8 +126,11 @@ def read_spm(fields: Fields, pieces: tuple[str, ...], types: NDArray[np.int32]) 
     )
 
 
-def read_bpe(fields: Fields, pieces: tuple[str, ...], types: NDArray[np.int32]) -> Vocabulary:
+def read_bpe(fields: Fields, pieces: tuple[str, ...], types: Numbers) -> Vocabulary:
     """A vocabulary of pieces with merges; they are bytes, written as characters."""
+    from fireside.engine.checkpoints.bpe import Bpe  # here: SPM's vocabularies need none of it
+    from fireside.engine.checkpoints.gguf_pretokenizers import RECIPES
+
     path, count = fields.path, len(pieces)
     name = fields.string("tokenizer.ggml.pre", "default")
     if name not in RECIPES:
@@ -145,7 +148,7 @@ def read_bpe(fields: Fields, pieces: tuple[str, ...], types: NDArray[np.int32]) 
     return Vocabulary(
         kind="bpe",
         pieces=pieces,
-        scores=np.zeros(count, np.float32),
+        scores=array("f", bytes(4 * count)),
         types=types,
         bos_id=bos_id,
         eos_id=eos_id,
@@ -170,7 +173,7 @@ def describe_vocabulary(v: Vocabulary) -> dict[str, object]:
     return {
         **(describe_spm(v) if v.kind == "spm" else describe_bpe(v)),
         "tokenizer.ggml.tokens": list(v.pieces),
-        "tokenizer.ggml.token_type": v.types.astype("<i4"),
+        "tokenizer.ggml.token_type": np.asarray(v.types).astype("<i4"),
         **{
             f"tokenizer.ggml.{key}_token_id": i if i >= 0 else NO_TOKEN
             for key, i in special.items()
@@ -185,7 +188,7 @@ def describe_spm(v: Vocabulary) -> dict[str, object]:
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
-        "tokenizer.ggml.scores": v.scores.astype("<f4"),
+        "tokenizer.ggml.scores": np.asarray(v.scores).astype("<f4"),
         "tokenizer.ggml.add_space_prefix": v.add_space_prefix,
         "tokenizer.ggml.remove_extra_whitespaces": v.remove_extra_whitespaces,
     }
@@ -193,6 +196,9 @@ def describe_spm(v: Vocabulary) -> dict[str, object]:
 
 def describe_bpe(v: Vocabulary) -> dict[str, object]:
     """What only BPE vocabularies have; GGUF holds those whose way to cut texts has a name."""
+    from fireside.engine.checkpoints.bpe import Normalize
+    from fireside.engine.checkpoints.gguf_pretokenizers import name_of
+
     bpe = v.bpe
     assert bpe is not None
     # NFC is left out by GGUF's readers: most texts are in that form already

@@ -324,7 +324,7 @@ def little(array: np.ndarray) -> np.dtype[Any]:
 
 
 # BOOL shares its bytes with UINT8, so it is not found by dtype
-NUMBERS = {dtype: kind for kind, dtype in g.SCALARS.items() if kind != g.BOOL}
+NUMBERS = {np.dtype(f"<{letter}"): kind for kind, letter in g.SCALARS.items() if kind != g.BOOL}
 
 
 def encode_integer(key: str, value: int) -> bytes:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from fireside.engine import blocks
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHANGED_HINT = "leave it alone while it is loaded, and try again"
 
@@ -37,8 +38,19 @@ class Source:
     def read(self, start: int, size: int) -> NDArray[np.uint8]:
         """`size` bytes from `start` on, read-only; CheckpointError where they are not there."""
         data = np.empty(size, np.uint8)
-        view, done = memoryview(data.data), 0
-        while done < size:
+        self._read_into(memoryview(data.data), start)
+        data.flags.writeable = False
+        return data
+
+    def read_bytes(self, start: int, size: int) -> memoryview:
+        """The same, without NumPy."""
+        data = memoryview(bytearray(size))
+        self._read_into(data, start)
+        return data.toreadonly()
+
+    def _read_into(self, view: memoryview, start: int) -> None:
+        done = 0
+        while done < len(view):
             try:
                 got = os.preadv(self.descriptor, [view[done:]], start + done)
             except OSError as error:
@@ -46,8 +58,6 @@ class Source:
             if not got:
                 raise self.changed()
             done += got
-        data.flags.writeable = False
-        return data
 
     def check(self) -> None:
         """CheckpointError where the file was written to since it was opened."""

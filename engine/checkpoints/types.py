@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fireside.engine import blocks
-from fireside.engine.checkpoints.bpe import Bpe
+from fireside.engine.arrays import np
 from fireside.engine.config import ModelConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fireside.engine.checkpoints.bpe import Bpe
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Tensor:
     @property
     def count(self) -> int:
         """Number of weights."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -47,14 +51,32 @@ class Tensor:
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
+class Numbers(Protocol):
+    """An array of NumPy's, or the part of a file (memoryview) that holds the same numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+    def tolist(self) -> Any:
+        """The numbers."""
+        ...
+
+
+def ids_of(types: Numbers, *kinds: int) -> list[int]:
+    """Ids of the pieces of these types, ascending."""
+    wanted = re.compile(b"[%s]" % bytes(kinds))
+    return [match.start() for match in wanted.finditer(bytes(types.tolist()))]
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
 
     kind: Literal["spm", "bpe"]
     pieces: tuple[str, ...]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
-    scores: NDArray[np.float32]  # [vocab]; spm: a higher one is merged first
-    types: NDArray[np.int32]  # [vocab]; one of the constants above
+    scores: Numbers  # [vocab] float32; spm: a higher one is merged first
+    types: Numbers  # [vocab] int32; one of the constants above
     bos_id: int = 1  # -1: there is none (eos_id and unk_id likewise)
     eos_id: int = 2
     unk_id: int = 0

@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
 from fireside.engine.plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Quant = Literal["none", "f16", "q8", "q4"]
 QUANTS: tuple[Quant, ...] = ("none", "f16", "q8", "q4")
@@ -54,7 +55,7 @@ class Cache(Protocol):
         ...
 
 
-Part = tuple[Cache, NDArray[np.int32], int]
+Part: TypeAlias = "tuple[Cache, NDArray[np.int32], int]"
 """A text's share in a step: its cache, the tokens [n] to push, the position of the first."""
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.errors import not_finite
 from fireside.engine.executors import (
@@ -28,6 +26,9 @@ from fireside.engine.executors.native_library import choose_isa, load, pointer
 from fireside.engine.executors.native_lowering import Lowering
 from fireside.engine.executors.native_weights import NativeWeights, layout_nbytes, pack
 from fireside.engine.plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where they are wide
 CHUNK_BYTES = 64 << 20
@@ -189,8 +190,8 @@ def _shape(plan: Plan, weights: NativeWeights, kv: KV) -> tuple[Any, list[Any]]:
 
     turns = []
     kept: list[Any] = []
-    for rope, frequency in lowering.frequencies():
-        kept.append(ffi.new("double[]", frequency.tolist()))
+    for rope in lowering.turns:
+        kept.append(ffi.new("double[]", rope.frequencies))
         half = rope.style == "half"
         turns.append({"rotary_dim": rope.rotary_dim, "half": half, "frequency": kept[-1]})
         turns[-1]["magnitude"] = rope.magnitude

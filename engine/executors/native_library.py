@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.errors import KernelsError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 ISA_VARIABLE = "FIRESIDE_ISA"
 

@@ -7,11 +7,9 @@ reads what is between them: each saves a barrier and a walk through memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.executors.native_library import load
@@ -353,8 +351,3 @@ class Lowering:
                 return i
         self.turns.append(op)
         return len(self.turns) - 1
-
-    def frequencies(self) -> Iterator[tuple[Rope, Any]]:
-        """Each table's radians per position, float64 [rotary_dim / 2]."""
-        for op in self.turns:
-            yield op, np.array(op.frequencies)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from fireside.engine import blocks
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.derived import sources
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
 from fireside.engine.executors.native_library import load, memory, pointer
 from fireside.engine.plan import Plan
+from fireside.engine.records import record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PIECE = 8 << 20  # bytes of floats that are made at a time
 # Types of files that C reads; all but Q8_0 and Q4_0 have a packed kind of the same name.
@@ -27,7 +28,7 @@ PANEL = 16  # rows that lie together
 ALIGNMENT = 4096  # every matrix begins on a page
 
 
-@dataclass(frozen=True)
+@record
 class Packed:
     """Weights in the kernels' layout: one matrix of all their rows, or one vector."""
 
@@ -39,7 +40,7 @@ class Packed:
     nbytes: int
 
 
-@dataclass(frozen=True)
+@record
 class NativeWeights:
     """All weights of a plan; `data` owns the memory. A group of a plan whose weights have several
     kinds lies in several groups, see `split`."""
@@ -152,8 +153,12 @@ def _pack_tensor(
     """Write the rows of one tensor, from row `first` of its group on."""
     ffi, lib, _ = load()
     if packed.vector:
-        values = np.ascontiguousarray(tensor.to_float32())
         where = ffi.cast("float *", address) + first
+        if isinstance(tensor, FileTensor) and tensor.block == "F32":
+            floats = tensor.source.read_bytes(tensor.start, tensor.nbytes)
+            ffi.memmove(where, floats, tensor.nbytes)
+            return
+        values = np.ascontiguousarray(tensor.to_float32())
         ffi.memmove(where, pointer(values, np.float32, tensor.shape, "float[]"), values.nbytes)
         return
     rows, padded = tensor.shape[-2], packed_rows(tensor) * tensor.shape[-2]
@@ -171,7 +176,7 @@ def _pack_tensor(
         _check(status, tensor)
 
 
-@dataclass(frozen=True)
+@record
 class Piece:
     """Rows of a tensor that C packs at once: `data`, or what is in the file at `offset`."""
 

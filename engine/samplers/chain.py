@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.errors import not_finite
+from fireside.engine.records import record
 from fireside.engine.samplers.parameters import Sampling
 
-Logits = NDArray[np.float64]
-Ids = NDArray[np.int64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Logits: TypeAlias = "NDArray[np.float64]"
+Ids: TypeAlias = "NDArray[np.int64]"
 
 
-@dataclass(frozen=True)
+@record
 class Candidates:
     """Tokens still in the race; `ranked` = sorted, most likely first, else by id.
 
@@ -47,7 +49,7 @@ class Candidates:
         return Candidates(self.ids[:count], self.logits[:count], self.ranked)
 
 
-@dataclass(frozen=True)
+@record
 class Choice:
     """A drawn token; probabilities are the model's own, before any sampler."""
 

@@ -6,14 +6,15 @@ The two agree but where a sum of probabilities lies within a float's rounding of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fireside.engine.arrays import np
 from fireside.engine.errors import not_finite
 from fireside.engine.samplers.chain import Chain, Choice, uniform
 from fireside.engine.samplers.parameters import Sampling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class NativeChain(Chain):

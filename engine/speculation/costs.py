@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 ROWS = (2, 3, 4, 6, 8, 11, 16, 24, 32)
 """Rows that a step with guesses may have: few sizes, so that each is soon known."""
@@ -44,7 +43,7 @@ class Costs:
     @property
     def plain(self) -> float:
         """Seconds of a step without guesses; not while the first is due."""
-        return statistics.median_low(self._samples[1])
+        return _middle(self._samples[1])
 
     def table(self) -> dict[int, float]:
         """Seconds by rows, for those of ROWS that may be tried: at most twice what is known."""
@@ -52,7 +51,7 @@ class Costs:
             for rows in [r for r in self._samples if r > 1]:
                 if self._now - self._measured[rows] > FORGOTTEN:
                     del self._samples[rows]
-            known = [(r, statistics.median_low(s)) for r, s in sorted(self._samples.items())]
+            known = [(r, _middle(s)) for r, s in sorted(self._samples.items())]
             most = max(4, 2 * known[-1][0])
             self._known = known
             self._table = {rows: _between(known, rows) for rows in ROWS if rows <= most}
@@ -62,6 +61,11 @@ class Costs:
         """Seconds of a step of any number of rows."""
         self.table()
         return _between(self._known, rows)
+
+
+def _middle(samples: Collection[float]) -> float:
+    """Their median, the lower one of two."""
+    return sorted(samples)[(len(samples) - 1) // 2]
 
 
 def _between(known: Sequence[tuple[int, float]], rows: int) -> float:

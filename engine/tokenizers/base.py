@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fireside.engine.checkpoints.types import CONTROL, Vocabulary
+from fireside.engine.checkpoints.types import CONTROL, Vocabulary, ids_of
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 from fireside.engine.tokenizers.finder import Finder
+
+if TYPE_CHECKING:
+    pass
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 CACHED_WORDS = 1 << 16
@@ -21,10 +22,10 @@ Part = str | int
 """A stretch of text, or the id of a special token."""
 
 
-def pieces_where(v: Vocabulary, found: NDArray[np.bool_]) -> list[str]:
-    """The pieces of a vocabulary, "" in the place of those where `found` [vocab] is false."""
+def pieces_of(v: Vocabulary, *kinds: int) -> list[str]:
+    """The pieces of a vocabulary, "" in the place of those that are of none of these types."""
     pieces = list(v.pieces)
-    for i in np.flatnonzero(~found).tolist():  # few: it is quicker than to choose the others
+    for i in ids_of(v.types, *set(range(7)).difference(kinds)):  # few: quicker than the others
         pieces[i] = ""
     return pieces
 
@@ -98,7 +99,7 @@ class PieceTokenizer(ABC):
         if self._specials is None:
             v = self.vocabulary
             rules = dict(v.bpe.added) if v.bpe is not None else {}
-            ids = [i for i, kind in enumerate(v.types.tolist()) if kind == CONTROL]
+            ids = ids_of(v.types, CONTROL)
             self._specials = Finder({v.pieces[i]: i for i in reversed(ids)}, rules)
         return self._specials
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from fireside.engine.checkpoints.bpe import Bytes
 from fireside.engine.checkpoints.types import (
     BYTE,
@@ -19,8 +17,9 @@ from fireside.engine.checkpoints.types import (
     UNUSED,
     USER_DEFINED,
     Vocabulary,
+    ids_of,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_where
+from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_of
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
 from fireside.engine.tokenizers.spm import BYTE_PIECE, byte_ids
@@ -53,7 +52,7 @@ class BpeTokenizer(PieceTokenizer):
     def _prepare(self) -> None:
         """Make the tables."""
         v, bpe = self.vocabulary, self._bpe
-        pieces = pieces_where(v, np.isin(v.types, (NORMAL, USER_DEFINED)))
+        pieces = pieces_of(v, NORMAL, USER_DEFINED)
         self._ids = dict(zip(pieces, range(len(pieces)), strict=True))  # of equals the last
         if bpe.merges is None:
             self._ranks = dict(self._ids)
@@ -61,7 +60,7 @@ class BpeTokenizer(PieceTokenizer):
             self._ranks = first_of_equals(list(bpe.merges))
         self._byte_ids = byte_ids(v) if bpe.byte_fallback else {}
         rules = dict(bpe.added)
-        atoms = {v.pieces[i]: i for i in np.flatnonzero(v.types == USER_DEFINED).tolist()}
+        atoms = {v.pieces[i]: i for i in ids_of(v.types, USER_DEFINED)}
         late = {t: i for t, i in atoms.items() if i in rules and rules[i].normalized}
         early = {t: i for t, i in atoms.items() if t not in late}
         self._atoms = Finder(early, rules)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from fireside.engine.checkpoints.bpe import AddedToken
+if TYPE_CHECKING:
+    from fireside.engine.checkpoints.bpe import AddedToken
 
-PLAIN = AddedToken()
 # Unicode's White_Space; Python's own str.strip knows four characters more
 WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -21,7 +22,7 @@ class Finder:
     def __init__(self, ids: Mapping[str, int], rules: Mapping[int, AddedToken]) -> None:
         """`rules`: how tokens are found that have rules of their own."""
         self.ids = {text: i for text, i in ids.items() if text}
-        self._rules = {i: rules[i] for i in self.ids.values() if rules.get(i, PLAIN) != PLAIN}
+        self._rules = {i: rules[i] for i in self.ids.values() if i in rules and not rules[i].plain}
         self._pattern = re.compile(f"({alternatives(list(self.ids))})") if self.ids else None
 
     def __bool__(self) -> bool:
@@ -51,12 +52,13 @@ class Finder:
             if start < done:  # the white space that another token took
                 continue
             token = self.ids[match[0]]
-            rule = self._rules.get(token, PLAIN)
-            if rule.single_word and (_in_word(text[:start][-1:]) or _in_word(text[end : end + 1])):
+            rule = self._rules.get(token)
+            beside = text[:start][-1:], text[end : end + 1]
+            if rule and rule.single_word and any(map(_in_word, beside)):
                 continue
-            if rule.lstrip:
+            if rule and rule.lstrip:
                 start = max(done, len(text[:start].rstrip(WHITE_SPACE)))
-            if rule.rstrip:
+            if rule and rule.rstrip:
                 end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
             if start > done:
                 parts.append(text[done:start])

@@ -26,7 +26,6 @@ from fireside.engine.checkpoints.types import (
 )
 from fireside.engine.errors import CheckpointError, UnsupportedError
 from fireside.engine.tokenizers.base import SURROGATES
-from fireside.engine.tokenizers.finder import PLAIN
 from fireside.engine.tokenizers.hugging_face_steps import (
     read_decoder,
     read_normalizers,
@@ -170,7 +169,7 @@ def read_added(
             token.boolean("single_word", False),
             token.boolean("normalized", not special),
         )
-        if rule != PLAIN:
+        if not rule.plain:
             rules.append((i, rule))
     return tuple(rules)
 
@@ -308,6 +307,6 @@ def pad(vocabulary: Vocabulary, count: int) -> Vocabulary:
     return replace(
         v,
         pieces=(*v.pieces, *(f"[PAD{i}]" for i in range(len(v), count))),
-        scores=np.append(v.scores, np.zeros(missing, np.float32)),
-        types=np.append(v.types, np.full(missing, UNUSED, np.int32)),
+        scores=np.append(np.asarray(v.scores), np.zeros(missing, np.float32)),
+        types=np.append(np.asarray(v.types), np.full(missing, UNUSED, np.int32)),
     )

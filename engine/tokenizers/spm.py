@@ -8,10 +8,12 @@ character that is no piece becomes the pieces of its UTF-8 bytes, or the unknown
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from itertools import pairwise, starmap
+from operator import gt, lt
 
-import numpy as np
-
+from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import (
     BYTE,
     CONTROL,
@@ -19,15 +21,18 @@ from fireside.engine.checkpoints.types import (
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
+    Numbers,
     Vocabulary,
+    ids_of,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_where
+from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_of
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
 from fireside.engine.tokenizers.words import words_of
 
 SPACE = "\u2581"  # what stands for the space in pieces
 UNKNOWN_SURFACE = " \u2047 ".encode()  # how sentencepiece writes what it does not know
+SHORT = 200  # characters
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -38,20 +43,23 @@ class SpmTokenizer(PieceTokenizer):
         super().__init__(vocabulary)
         v = vocabulary
         # Control pieces and the like are never found in a text. Of equal pieces the first counts.
-        found = np.isin(v.types, (NORMAL, USER_DEFINED, UNUSED))
-        self._ids = first_of_equals(pieces_where(v, found))
+        self._ids = first_of_equals(pieces_of(v, NORMAL, USER_DEFINED, UNUSED))
         # Most vocabularies are in the order of their scores: then an id is as good as a rank.
         self._ranks: Mapping[str, float] = self._ids
-        scores = v.scores[found]
-        if not (scores[1:] < scores[:-1]).all():
-            ranks = (-v.scores).tolist()
-            self._ranks = {piece: ranks[i] for piece, i in self._ids.items()}
-        self._unused = {v.pieces[i] for i in _of_type(v, UNUSED)}
+        self._ids.pop("", None)
+        if not _in_order(self._ids.values(), v.scores):
+            scores = v.scores.tolist()
+            self._ranks = {piece: -scores[i] for piece, i in self._ids.items()}
+        self._unused = {v.pieces[i] for i in ids_of(v.types, UNUSED)}
         self._byte_ids = byte_ids(v)
         # User-defined pieces are atoms: found before anything is joined, the longest first.
-        atoms = {v.pieces[i]: i for i in reversed(_of_type(v, USER_DEFINED))}
+        atoms = {v.pieces[i]: i for i in reversed(ids_of(v.types, USER_DEFINED))}
         self._atoms = Finder(atoms, {})
-        self._words = words_of(self._ids, SPACE)
+
+    @cached_property
+    def _words(self) -> Callable[[str], list[str]]:
+        """Cuts a text into words that can be looked up alone."""
+        return words_of(self._ids, SPACE)
 
     def _encode_text(self, text: str, first: bool, ids: list[int]) -> None:
         """Append the ids of `text`: a space before it stands for the beginning of a word."""
@@ -80,7 +88,8 @@ class SpmTokenizer(PieceTokenizer):
     def _encode_plain(self, text: str, ids: list[int]) -> None:
         """Append the ids of `text`, which holds no atoms."""
         cache = self._cache
-        for word in self._words(text):
+        # to look through all pieces for where a text can be cut is worth it for a long one only
+        for word in self._words(text) if len(text) > SHORT else [text]:
             known = cache.get(word)
             if known is None:
                 known = self._merge(word)
@@ -122,16 +131,16 @@ class SpmTokenizer(PieceTokenizer):
         return piece.replace(SPACE, " ").encode()
 
 
-def _of_type(v: Vocabulary, *kinds: int) -> list[int]:
-    """Ids of the pieces of these types, ascending."""
-    ids: list[int] = np.flatnonzero(np.isin(v.types, kinds)).tolist()
-    return ids
+def _in_order(ids: Iterable[int], scores: Numbers) -> bool:
+    """Whether `ids` fall and their scores rise."""
+    falling = all(starmap(gt, pairwise(ids)))
+    return falling and all(starmap(lt, pairwise(map(scores.__getitem__, ids))))
 
 
 def byte_ids(v: Vocabulary) -> dict[int, int]:
     """The pieces of type BYTE: byte -> id, the first of equals."""
     found: dict[int, int] = {}
-    for i in np.flatnonzero(v.types == BYTE).tolist():
+    for i in ids_of(v.types, BYTE):
         if match := BYTE_PIECE.fullmatch(v.pieces[i]):
             found.setdefault(int(match[1], 16), i)
     return found

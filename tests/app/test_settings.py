@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from platformdirs import PlatformDirs
 
 from fireside.app import settings
 from fireside.app.settings import Paths, Settings, SettingsError
@@ -210,3 +211,18 @@ def test_xdg_folders_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Paths.find({})
     assert found.config_file == Path("/x/config/fireside/config.toml")
     assert found.data_dir == Path("/x/data/fireside")
+
+
+@pytest.mark.parametrize("set_by_the_user", [False, True])
+def test_places_are_the_platforms(
+    set_by_the_user: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONFIG", "DATA", "STATE"):
+        if set_by_the_user:
+            monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+        else:
+            monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
+    dirs = PlatformDirs("fireside", appauthor=False)
+    found = Paths.find({})
+    assert found.config_file == dirs.user_config_path / "config.toml"
+    assert (found.data_dir, found.log_dir) == (dirs.user_data_path, dirs.user_log_path)

@@ -57,8 +57,8 @@ def test_dequantise_is_gguf_pys_value_for_value(name: str, checked: Checked) -> 
     block_format = blocks.get(name)
     assert isinstance(block_format, GgmlFormat)
     raw = np.random.default_rng(6).integers(0, 256, (999, block_format.block_bytes), np.uint8)
-    records = raw.reshape(-1).view(block_format.record)
-    for field in {"d", "dmin", "m"} & set(block_format.record.names or ()):
+    records = raw.reshape(-1).view(block_format.dtype)
+    for field in {"d", "dmin", "m"} & set(block_format.dtype.names or ()):
         records[field] = np.random.default_rng(7).standard_normal(999)  # no infinities, no NaN
     with np.errstate(all="ignore"):
         expected = quants.dequantize(raw, GGMLQuantizationType[name]).reshape(-1)

@@ -56,8 +56,7 @@ def failure(tmp_path: Path, data: bytes, reader: Callable[[Path], object]) -> Ch
 
 
 def parse(path: Path) -> gguf_header.Header:
-    data = np.frombuffer(read_file(path, 1 << 30), np.uint8)
-    return gguf_header.parse(path, data)
+    return gguf_header.parse(path, memoryview(read_file(path, 1 << 30)))
 
 
 TYPE = struct.Struct("<I")

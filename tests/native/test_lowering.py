@@ -35,6 +35,10 @@ def without_fusing(plan: Plan) -> Plan:
     return replace(plan, ops=tuple(ops), buffers={**plan.buffers, "nothing": 36})
 
 
+def with_x(op: MatMul | RMSNorm, x: Slice) -> MatMul | RMSNorm:
+    return type(op)(**{**vars(op), "x": x})
+
+
 def lowered(plan: Plan, shape: str) -> Lowering:
     return Lowering(plan, plan_layout(plan, random_checkpoint(SHAPES[shape], 1), "none"))
 
@@ -73,9 +77,9 @@ def test_what_does_not_fit_is_refused() -> None:
         replace(plan, ops=(*ops, select)),
         replace(plan, n_kv_heads=plan.n_kv_heads * 2),
         replace(plan, n_layers=1),
-        replace(plan, ops=(*ops, replace(matmul, x=matmul.out))),
-        replace(plan, ops=(*ops, replace(norm, x=Slice("x", 0, 32)))),
-        replace(plan, ops=(replace(norm, x=Slice("x", 60, 64)), *ops)),
+        replace(plan, ops=(*ops, with_x(matmul, matmul.out))),
+        replace(plan, ops=(*ops, with_x(norm, Slice("x", 0, 32)))),
+        replace(plan, ops=(with_x(norm, Slice("x", 60, 64)), *ops)),
     ]
     for bad in bad_plans:
         with pytest.raises(RuntimeError):

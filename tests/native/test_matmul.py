@@ -66,7 +66,7 @@ def numbers_of(tensor: Tensor) -> tuple[NDArray[np.int64], Floats, Floats]:
     rows, name = tensor.shape[0], tensor.block
     form = blocks.get(name)
     assert isinstance(form, ggml.GgmlFormat)
-    r = tensor.data.view(form.record)
+    r = tensor.data.view(form.dtype)
     low = np.zeros((len(r), 1))
     match name:
         case "Q4_1":

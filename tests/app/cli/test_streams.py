@@ -65,7 +65,7 @@ def test_an_interrupt_at_any_moment_leaves_quietly(cli: Cli, delay: float) -> No
         "fireside.app.cli.failures",
         "click",
         "fireside.app.cli.write",
-        "numpy",
+        "fireside.engine.executors.native",
         "fireside.engine.session",
     ],
 )

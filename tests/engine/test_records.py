@@ -1,0 +1,58 @@
+"""Records behave as frozen dataclasses do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from fireside.engine.records import record
+
+
+def fields() -> type[Any]:
+    class Both:
+        """A point, and what it is called."""
+
+        x: int
+        y: int = 2
+        name: str = ""
+
+        @property
+        def both(self) -> int:
+            """The sum."""
+            return self.x + self.y
+
+    return Both
+
+
+RECORD, DATACLASS = record(fields()), dataclass(frozen=True)(fields())
+
+
+@pytest.mark.parametrize("arguments", [(1,), (1, 3), (1, 3, "a")])
+def test_a_record_is_as_a_dataclass(arguments: tuple[Any, ...]) -> None:
+    ours, theirs = RECORD(*arguments), DATACLASS(*arguments)
+    assert vars(ours) == vars(theirs)
+    assert repr(ours) == repr(theirs)
+    assert ours.both == theirs.both
+    assert ours == RECORD(*arguments)
+    assert hash(ours) == hash(RECORD(*arguments))
+    assert ours != RECORD(0, *arguments[1:])
+    assert ours != theirs
+    assert RECORD(x=1, name="a", y=3) == RECORD(1, 3, "a")
+
+
+@pytest.mark.parametrize("kind", [RECORD, DATACLASS])
+def test_nothing_can_be_set_or_left_out(kind: type[Any]) -> None:
+    one = kind(1)
+    with pytest.raises(AttributeError):
+        one.x = 2
+    with pytest.raises(AttributeError):
+        one.other = 2
+    with pytest.raises(AttributeError):
+        del one.x
+    assert one.x == 1
+    with pytest.raises(TypeError, match="missing"):
+        kind()
+    with pytest.raises(TypeError, match="unexpected"):
+        kind(1, z=1)
