@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fireside.app.settings import Settings
 from fireside.engine import Sampling
 
 
@@ -16,7 +17,7 @@ class Preset:
 
 
 PRESETS = (
-    Preset("storyteller", Sampling()),
+    Preset("storyteller", Settings().sampling),
     Preset("careful", Sampling(temperature=0.5, top_p=0.9, min_p=0.1, repetition_penalty=1.05)),
     Preset(
         "fairy tale",

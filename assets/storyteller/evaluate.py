@@ -19,13 +19,25 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fireside.app.settings import Settings
 from fireside.engine import Finished, Model, Sampling, Token, load
 
 HERE = Path(__file__).resolve().parent
 CORPUS = Path(os.environ.get("FIRESIDE_CORPUS", HERE.parents[2] / "shared" / "corpus"))
+
+STAGES = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
 def read_texts(path: Path) -> list[str]:
@@ -92,7 +104,7 @@ def overlap(texts: Iterable[str], training: Iterable[str], length: int = 12) -> 
     return sum(run in standing for run in sampled) / max(1, len(sampled))
 
 
-def print_samples(model: Model, sampling: dict[str, float], openings: Path) -> None:
+def print_samples(model: Model, sampling: dict[str, Any], openings: Path) -> None:
     """Ten stories from nothing, ten from opening lines, none chosen or changed."""
     lines = openings.read_text(encoding="utf-8").splitlines()
     for seed in range(1, 21):
@@ -113,12 +125,13 @@ def main() -> None:
     parser.add_argument("--samples", action="store_true", help="print twenty stories instead")
     parser.add_argument("--openings", type=Path, default=HERE.parent / "openings.txt")
     parser.add_argument("--kernels", default="auto")
-    for name in ("temperature", "top_p", "min_p"):
-        default = getattr(Sampling, name)
-        parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
+    own = Settings().sampling  # the application's
+    for name in STAGES:
+        default = getattr(own, name)
+        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     args = parser.parse_args()
     model = load(args.model, kernels=args.kernels)
-    sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "min_p")}
+    sampling = {name: getattr(args, name) for name in STAGES}
     if args.samples:
         print_samples(model, sampling, args.openings)
         return

@@ -11,6 +11,7 @@ from platformdirs import PlatformDirs
 
 from fireside.app import settings
 from fireside.app.settings import Paths, Settings, SettingsError
+from fireside.engine import Sampling
 
 
 @pytest.fixture
@@ -64,10 +65,15 @@ def test_every_setting_has_help() -> None:
     assert all(f.metadata["help"].endswith(".") for f in settings.schema())
 
 
-def test_the_defaults_are_the_engines() -> None:
-    from fireside.engine import Sampling
+def test_the_samplers_that_the_storyteller_tells_best_with() -> None:
+    chosen = Sampling(temperature=0.7, frequency_penalty=0.2)  # see the storyteller's card
+    assert Settings().sampling == chosen
 
-    assert Settings().sampling == Sampling()
+
+def test_greedy_is_greedy_unless_a_penalty_is_asked_for(paths: Paths) -> None:
+    assert settings.load({"temperature": 0.0}, {}, paths).sampling == Sampling(temperature=0)
+    environ = {"FIRESIDE_TEMPERATURE": "0", "FIRESIDE_FREQUENCY_PENALTY": "0.2"}
+    assert settings.load({}, environ, paths).sampling.frequency_penalty == 0.2
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ async def test_the_panel_rules_the_next_generation(start: Start) -> None:
         desk.desk.line.focus()
         await desk.press("enter")
         request = desk.inference.requests[-1]
-        assert request.sampling.temperature == pytest.approx(0.9)
+        assert request.sampling.temperature == pytest.approx(0.8)
         assert request.max_tokens == 0  # "end": until the story ends
         assert request.overflow == "slide"
 
