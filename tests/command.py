@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# With the settings that suit the storyteller a random model comes to an end after a few words.
+SAMPLERS = {"FIRESIDE_TEMPERATURE": "0.8", "FIRESIDE_FREQUENCY_PENALTY": "0"}
 COMMAND = [sys.executable, "-m", "fireside.app"]
 
 
@@ -26,7 +28,7 @@ class Cli:
     def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FIRESIDE_")}
         own = {"FIRESIDE_DATA_DIR": str(self.home), "FIRESIDE_CONFIG": str(self.config)}
-        return {**kept, **own, "FIRESIDE_MODEL": str(self.model), **(more or {})}
+        return {**kept, **own, **SAMPLERS, "FIRESIDE_MODEL": str(self.model), **(more or {})}
 
     def __call__(
         self, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None

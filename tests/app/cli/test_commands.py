@@ -25,7 +25,7 @@ def test_write_help_has_sections_and_defaults(cli: Cli) -> None:
     text = cli("write", "--help").stdout.decode()
     sections = ["Model:", "Length:", "Sampling:", "Prompt and output:", "Other:", "Examples:"]
     assert [line for line in text.splitlines() if line in sections] == sections
-    assert "[default: 0.8]" in text
+    assert "[default: 0.7]" in text
 
 
 def test_version_names_the_kernels(cli: Cli) -> None:
