@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where they are wide
 CHUNK_BYTES = 64 << 20
-INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 
 
 @dataclass
@@ -128,7 +127,7 @@ class NativeExecutor:
                 raise RuntimeError(
                     f"{n} tokens at {position} do not fit {cache.capacity} positions"
                 )
-            kept.append(pointer(tokens, INT32, (n,), "int32_t[]"))
+            kept.append(pointer(tokens, np.int32, (n,), "int32_t[]"))
             part.cache, part.tokens = self._own(cache).handle, kept[-1]
             part.n, part.position = n, position
         if rows == "all":
@@ -137,7 +136,7 @@ class NativeExecutor:
             count, which = len(parts), self._rows_last
         else:
             count, which = 0, self._rows_none
-        logits = np.empty((count, self.vocab), FLOAT32)
+        logits = np.empty((count, self.vocab), np.float32)
         out = ffi.from_buffer("float[]", logits)
         with self._lock:
             status = lib.fs_step(self._model, described, len(parts), which, out)
