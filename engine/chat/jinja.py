@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -78,7 +79,7 @@ def _environment() -> Any:
     replace = environment.filters["replace"]
     environment.filters["replace"] = _checked_replace(replace)
     environment.globals["raise_exception"] = _raiser(jinja2.TemplateError)
-    environment.globals["strftime_now"] = lambda form: time.strftime(str(form))
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(str(form))
     return environment
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from dataclasses import replace
 from typing import Any
@@ -236,6 +238,68 @@ def test_a_refused_role_is_a_clear_line() -> None:
     assert "--system" in caught.value.hint
     with pytest.raises(FiresideError, match="Roles must alternate"):
         rendered(LLAMA2, [TALK[1], TALK[1]])
+
+
+# Renders templates as transformers does. Runs in the Python that has it.
+THEIRS = """
+import json, sys
+from transformers.utils.chat_template_utils import render_jinja_template
+result = []
+for template, messages in json.load(sys.stdin):
+    try:
+        rendered = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, bos_token="<s>",
+            eos_token="</s>", unk_token="",
+        )
+        result.append(rendered[0][0] if isinstance(rendered, tuple) else rendered[0])
+    except Exception as error:
+        result.append({"error": str(error)})
+print(json.dumps(result))
+"""
+VALUES = "{'b': [1, 2.5, none], 'a': '<é>\u2028\"', 'c': true}"
+ALIKE = (
+    CHATML,
+    LLAMA2,
+    LLAMA3.replace("\n   +", " +"),
+    GEMMA,
+    f"{{{{ {VALUES} | tojson }}}}",
+    f"{{{{ {VALUES} | tojson(indent=2) }}}}",
+    f"{{{{ {VALUES} | tojson(ensure_ascii=true, sort_keys=true, separators=(',', ':')) }}}}",
+    "{{ messages | tojson }}",
+    "{{ strftime_now('%d %B %Y') }} {{ strftime_now('%f') | length }}",
+    "a\n{% generation %}\nb{{ 1 }}\n{% endgeneration %}\nc",
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+    "{% set n = namespace(x=1) %}{% generation %}{% set n.x = 2 %}{% endgeneration %}{{ n.x }}",
+    "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}x{% endfor %}",
+    "{{ tools is none }}{{ documents is none }}{{ pad_token is defined }}{{ bos_token }}",
+    "  {%- if add_generation_prompt -%}  yes  {%- endif -%}  ",
+    "{{ 'a b'.split() | join('-') }}{{ messages[-1]['content'] | upper }}{{ nothing }}|",
+    "{{ messages | map(attribute='role') | list | length }}{{ messages | selectattr('role', "
+    "'equalto', 'user') | map(attribute='content') | join(' + ') }}",
+    "{% macro turn(m) %}[{{ m.role }}]{% endmacro %}{{ turn(messages[0]) }}",
+)
+
+
+def test_templates_are_rendered_as_transformers_does() -> None:
+    python = os.environ.get("FIRESIDE_TRANSFORMERS_PYTHON", "")
+    if not python:
+        pytest.skip("FIRESIDE_TRANSFORMERS_PYTHON names no Python with transformers")
+    talks = [TALK, TALK[1:], TALK[1:2]]
+    cases = [(t, [{"role": m.role, "content": m.content} for m in talk]) for t in ALIKE
+             for talk in talks]  # fmt: skip
+    done = subprocess.run(
+        [python, "-c", THEIRS], input=json.dumps(cases), capture_output=True, text=True, check=True
+    )
+    expected = json.loads(done.stdout)
+    for (template, _), talk, theirs in zip(cases, talks * len(ALIKE), expected, strict=True):
+        if isinstance(theirs, str):
+            assert rendered(template, talk) == theirs, template
+            continue
+        with pytest.raises(FiresideError) as caught:
+            rendered(template, talk)
+        assert theirs["error"] in caught.value.message
+    assert any(isinstance(theirs, dict) for theirs in expected)  # a role that is refused
 
 
 GROWING = (
