@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,7 +42,7 @@ def inspect(ctx: click.Context, /, file: str, tensors: bool, metadata: bool, as_
     from fireside.engine import open_checkpoint
 
     checkpoint = open_checkpoint(resolve(file, settings))
-    facts = describe(checkpoint)
+    facts = {**describe(checkpoint), "missing": missing(checkpoint, settings.tokenizer)}
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))
         return 0
@@ -90,6 +91,19 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
             for t in checkpoint.tensors.values()
         ],
     }
+
+
+def missing(checkpoint: Checkpoint, tokenizer: str) -> str:
+    """What is not there and has to be before the model can be run; "" where nothing is."""
+    from fireside.engine import CheckpointError
+    from fireside.engine.model import find_vocabulary
+
+    try:
+        find_vocabulary(checkpoint, Path(tokenizer).expanduser() if tokenizer else None)
+    except CheckpointError as error:
+        none = error.message.endswith("carries no tokenizer")
+        return f"a tokenizer: {error.hint}" if none else f"a tokenizer that fits: {error.message}"
+    return ""
 
 
 def _vocabulary(vocabulary: Vocabulary | None) -> dict[str, Any] | None:
@@ -161,6 +175,8 @@ def _summary(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         ("Memory", needs),
         ("", f"and for every 1,000 tokens of text {texts}"),
     ]
+    if facts["missing"]:
+        lines.append(("Missing", visible(facts["missing"])))
     for name, entry in facts["types"].items():
         weights = f"{entry['tensors']:,} tensors, {entry['weights']:,} weights"
         lines.append((f"Type {name}", f"{weights}, {size(entry['bytes'])}"))

@@ -9,6 +9,8 @@ import pytest
 
 from fireside.app.cli.root import COMMANDS
 from tests.command import Cli
+from tests.model_files import llama2c, small_vocabulary, tokenizer_bin
+from tests.models import SHAPES, random_checkpoint
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -96,6 +98,16 @@ def test_inspect_tells_what_a_file_holds(cli: Cli) -> None:
     assert facts["config"]["dim"] == 64
     assert facts["types"]["F32"]["tensors"] == len(facts["tensors"])
     assert facts["vocabulary"]["tokens"] == 320
+    assert facts["missing"] == ""
+
+
+def test_inspect_tells_what_is_missing(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "bare.bin"
+    path.write_bytes(llama2c(random_checkpoint(SHAPES["plain"], 1), 1))
+    text = cli("inspect", path).stdout.decode()
+    assert "Missing        a tokenizer: name its tokenizer.bin" in text
+    (tmp_path / "tokenizer.bin").write_bytes(tokenizer_bin(small_vocabulary(300)))
+    assert "has 300 tokens, the model 80" in cli("inspect", path).stdout.decode()
 
 
 def test_inspect_of_what_is_no_model(cli: Cli) -> None:
