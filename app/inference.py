@@ -361,7 +361,7 @@ class Inference:
         model = session.model
         asked: str | chat.Prompt | None = None  # what can be remembered with its answer
         if isinstance(prompt, Conversation):
-            template = template_of(model)
+            template = template_of(model, prompt.template)
             stop = (*template.stops, *stop)
             asked = chat.prompt(template, prompt.messages, model.tokenizer)
             ids = known.ids(asked.ids(model.tokenizer))
@@ -430,11 +430,11 @@ class Inference:
         return Done(job, finished.reason, finished.seed, statistics, self._info)
 
 
-def template_of(model: Model) -> chat.Template:
-    """The model's own way to write conversations; where that is damaged, what it looks like."""
+def template_of(model: Model, name: str = "") -> chat.Template:
+    """The template called `name`, else the model's own; where that is damaged, what it is like."""
     vocabulary = model.tokenizer.vocabulary
     try:
-        return chat.choose(vocabulary)
+        return chat.choose(vocabulary, name)
     except FiresideError as error:
         template = chat.guess(vocabulary.chat_template or "")
         log.warning("%s; %s is used instead", error, template.name)

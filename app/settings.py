@@ -44,6 +44,13 @@ class SettingsError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+# The model's own way to write a conversation, and those of engine.chat
+TEMPLATES = (
+    "own", "plain", "llama2", "llama3", "chatml", "mistral", "gemma", "phi3", "zephyr", "vicuna",
+    "alpaca",
+)  # fmt: skip
+
+
 def _setting(
     default: Any,
     help_text: str,
@@ -152,6 +159,12 @@ class Settings:
         minimum=0,
         unset="until the story ends",
     )
+    template: str = _setting(
+        "own",
+        "How turns of a conversation are written for the model: its own template (plain turns where"
+        " it has none), or a built-in one.",
+        choices=TEMPLATES,
+    )
     theme: str = _setting("", "Colour theme of the terminal application.", unset="Fireside's own")
 
     # These defaults were chosen on the embedded storyteller, by reading: see its model card.
@@ -204,6 +217,11 @@ class Settings:
         table="sampling",
         unset="a new one each time",
     )
+
+    @property
+    def built_in_template(self) -> str:
+        """What engine.chat calls the template: "" is the model's own, if there is one."""
+        return "" if self.template == "own" else self.template
 
     @cached_property
     def sampling(self) -> Sampling:

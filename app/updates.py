@@ -47,6 +47,7 @@ class Conversation:
     """What was said so far; the model in use knows how it wants to be asked for the next turn."""
 
     messages: tuple[Message, ...]
+    template: str = ""  # a name of engine.chat; "" = the model's own
 
 
 Prompt = str | Sequence[int] | Conversation

@@ -18,7 +18,8 @@ from fireside.app.cli.start import prepare
     metavar="NAME",
     section="Conversation",
     help="How turns are written for the model: its own template, or plain, llama2, llama3,"
-    " chatml, mistral, gemma, phi3, zephyr, vicuna, alpaca.  [default: own, else plain]",
+    " chatml, mistral, gemma, phi3, zephyr, vicuna, alpaca."
+    "  [default: the setting, else own]",
 )
 @click.pass_context
 def chat(ctx: click.Context, /, system: str | None, template: str | None, **flags: Any) -> int:
@@ -38,4 +39,4 @@ def chat(ctx: click.Context, /, system: str | None, template: str | None, **flag
     prepare(settings)
     from fireside.app.cli.conversation import Conversation
 
-    return Conversation(settings, system or "", template or "").run()
+    return Conversation(settings, system or "", template or settings.built_in_template).run()

@@ -127,7 +127,7 @@ def write(
     from fireside.app.cli.telling import Form, Output, Turn, tell
 
     form: Form = "json" if as_json else "jsonl" if as_jsonl else "text"
-    turn = Turn(system or "", template or "") if as_chat else None
+    turn = Turn(system or "", template or settings.built_in_template) if as_chat else None
     output = Output(form, not no_echo, stats, alternatives)
     if count > 1:
         from fireside.app.cli.telling_many import tell_many

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.types import IgnoreReturnCallbackType
 
+from fireside.app.settings import TEMPLATES
 from fireside.app.tui.commands import COMMANDS
 from fireside.app.tui.presets import PRESETS
-from fireside.app.tui.switching import QUANT_NAMES
+from fireside.app.tui.switching import QUANT_NAMES, template_name
 from fireside.engine import QUANTS
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class DeskCommands(Provider):
         for quant in QUANTS:
             name = f"Weights: {QUANT_NAMES[quant]}"
             yield name, "How the model is held in memory.", partial(desk.choose_quant, quant), False
+        for template in TEMPLATES:
+            name = f"Chat template: {template_name(template)}"
+            use = partial(desk.choose_template, template)
+            yield name, "How turns of a chat are written for the model.", use, False
         for preset in PRESETS:
             name = f"Preset: {preset.name}"
             yield name, "Set the samplers.", partial(desk.panel.choose_preset, preset.name), False

@@ -129,6 +129,7 @@ class Panel(VerticalScroll, can_focus=False):
         self._sampling: Sampling = settings.sampling
         self._length = settings.passage_tokens
         self._stop = settings.stop
+        self.template = settings.template
         self._quant = settings.quant
         self._threads = settings.threads
         self._threads_timer: Timer | None = None
@@ -218,7 +219,8 @@ class Panel(VerticalScroll, can_focus=False):
     @property
     def wish(self) -> Wish:
         """What the next generation shall be like."""
-        return Wish(self._sampling, self._length, self._stop)
+        template = "" if self.template == "own" else self.template
+        return Wish(self._sampling, self._length, self._stop, template)
 
     @property
     def meter(self) -> Meter:

@@ -33,6 +33,7 @@ class Wish:
     sampling: Sampling
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
+    template: str = ""  # of a chat; "" = the model's own
 
 
 class Writer(Protocol):
@@ -158,7 +159,7 @@ class Scribe:
         self._wish, self._leaf, self._slid = wish, None, False
         prompt: Prompt
         if self.keeper.mode == "chat":
-            prompt = conversation(leaves)
+            prompt = conversation(leaves, wish.template)
         else:
             prompt = "".join(leaf.text for leaf in leaves)
         self.job = self.writer.generate(
@@ -263,7 +264,7 @@ class _NoPage:
         pass
 
 
-def conversation(leaves: Sequence[Leaf]) -> Conversation:
+def conversation(leaves: Sequence[Leaf], template: str = "") -> Conversation:
     """The parts of a chat as turns; what one author said in several parts is one turn."""
     messages: list[Message] = []
     for leaf in leaves:
@@ -272,4 +273,4 @@ def conversation(leaves: Sequence[Leaf]) -> Conversation:
         if messages and messages[-1].role == role:
             text = f"{messages.pop().content}\n{text}"
         messages.append(Message(role, text))
-    return Conversation(tuple(messages))
+    return Conversation(tuple(messages), template)

@@ -21,6 +21,11 @@ QUANT_NAMES: dict[str, str] = {"none": "as is", "f16": "F16", "q8": "Q8", "q4": 
 Loading = LoadProgress | Loaded | LoadFailed | LoadCancelled
 
 
+def template_name(template: str) -> str:
+    """What to call a chat template."""
+    return "the model's own" if template == "own" else template
+
+
 class Loader(Protocol):
     """The part of Inference that loads."""
 

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -293,6 +294,8 @@ def test_a_conversation_is_put_in_the_models_own_way(ready: Hands) -> None:
     text, _ = ready.write(turns, 10)
     plain, _ = ready.write("You: once upon\nTeller:", 10)
     assert text == plain
+    named, _ = ready.write(replace(turns, template="alpaca"), 10)
+    assert named == ready.write("### Instruction:\nonce upon\n\n### Response:\n", 10)[0]
 
 
 def test_a_conversation_that_goes_on_reuses_what_was_said(ready: Hands) -> None:

@@ -18,7 +18,7 @@ from fireside.app.tui.pace import Pace
 from fireside.app.tui.panel import Panel
 from fireside.app.tui.screens.desk_actions import DeskActions
 from fireside.app.tui.scribe import Scribe
-from fireside.app.tui.switching import Switching
+from fireside.app.tui.switching import Switching, template_name
 from fireside.app.tui.widgets.header import StoryHeader
 from fireside.app.tui.widgets.manuscript import Manuscript, Part
 from fireside.app.tui.widgets.prompt_line import PromptLine
@@ -247,6 +247,12 @@ class Desk(DeskActions):
     def choose_quant(self, quant: Quant) -> None:
         """Hold the model's weights otherwise."""
         self.ask_for_model({"quant": quant}, quant=quant)
+
+    def choose_template(self, name: str) -> None:
+        """Write the turns of chats otherwise from now on."""
+        self.panel.template = name
+        self.post_message(SettingsChanged({"template": name}))
+        self.tell(f"Chats are written for the model by this template: {template_name(name)}.")
 
     @on(Panel.ThreadsChosen)
     def _threads_chosen(self, event: Panel.ThreadsChosen) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from textual.command import CommandPalette
 
-from fireside.app.settings import Paths
+from fireside.app.settings import TEMPLATES, Paths
 from fireside.app.tui.commands import COMMANDS, FOOTER_ORDER
 from fireside.app.tui.keybar import Key, KeyBar, fitting
 from fireside.app.tui.screens.help import HelpScreen
+from fireside.app.updates import Conversation
+from fireside.engine import chat
 from tests.app.tui.conftest import Desk, Start
 from tests.app.tui.fake import FakeInference
 
@@ -126,6 +128,28 @@ async def test_the_palette_lists_every_command(start: Start) -> None:
         names = {hit.text async for hit in DeskCommands(desk.desk).discover()}
         possible = {c.title for c in COMMANDS if desk.desk.possible(c.action)} - {"Palette…"}
         assert possible <= names
+
+
+async def test_a_chat_template_is_chosen_and_kept(start: Start, paths: Paths) -> None:
+    async with start() as desk:
+        await desk.press("f4")
+        await desk.press(*"Hello", "enter")
+        await desk.settle(0.2)
+        desk.desk.choose_template("chatml")
+        await desk.settle(0.1)
+        assert "chatml" in desk.note
+        await desk.press(*"Again", "enter")
+        await desk.settle(0.2)
+        first, second = (request.prompt for request in desk.inference.requests)
+        assert isinstance(first, Conversation)
+        assert isinstance(second, Conversation)
+        assert (first.template, second.template) == ("", "chatml")
+        from fireside.app.tui.palette import DeskCommands
+
+        names = [str(hit.text) async for hit in DeskCommands(desk.desk).search("Chat template")]
+        assert len(names) == len(TEMPLATES)
+    assert 'template = "chatml"' in paths.config_file.read_text()
+    assert {"own", *chat.names()} == set(TEMPLATES)
 
 
 async def test_themes_are_kept(start: Start, paths: Paths) -> None:
