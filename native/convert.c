@@ -42,6 +42,7 @@ int32_t fs_convert(int32_t isa, int32_t from, int32_t to, int64_t count, const v
 {
     if (from < FS_FROM_F32 || from >= FS_KINDS || to < FS_FROM_F32 || to >= FS_KINDS || count < 0)
         return FS_PACK_BAD;
+    if (fs_table(to) || to == FS_FROM_Q2_K || to == FS_FROM_Q3_K) return FS_PACK_BAD; /* only read */
     if (count % fs_file_weights(from) || count % fs_file_weights(to)) return FS_PACK_BAD;
     const fs_kernels kernels = fs_isa_kernels(isa);
     uint8_t *read = source ? NULL : malloc((size_t)fs_file_nbytes(from, STRETCH));

@@ -19,9 +19,11 @@ void fs_memory_free(void *memory, int64_t nbytes);
 
 /* ---- packed weights ---- */
 enum { FS_PACK_F32, FS_PACK_F16, FS_PACK_BF16, FS_PACK_Q8, FS_PACK_Q4, FS_PACK_Q4_1, FS_PACK_Q5_0,
-       FS_PACK_Q5_1, FS_PACK_Q4_K, FS_PACK_Q5_K, FS_PACK_Q6_K }; /* packed kinds */
+       FS_PACK_Q5_1, FS_PACK_IQ4_NL, FS_PACK_MXFP4, FS_PACK_Q4_K, FS_PACK_Q5_K, FS_PACK_Q6_K,
+       FS_PACK_Q2_K, FS_PACK_Q3_K, FS_PACK_IQ4_XS }; /* packed kinds */
 enum { FS_FROM_F32, FS_FROM_F16, FS_FROM_BF16, FS_FROM_Q8_0, FS_FROM_Q4_0, FS_FROM_Q4_1, FS_FROM_Q5_0,
-       FS_FROM_Q5_1, FS_FROM_Q4_K, FS_FROM_Q5_K, FS_FROM_Q6_K }; /* kinds in a file, the same order */
+       FS_FROM_Q5_1, FS_FROM_IQ4_NL, FS_FROM_MXFP4, FS_FROM_Q4_K, FS_FROM_Q5_K, FS_FROM_Q6_K,
+       FS_FROM_Q2_K, FS_FROM_Q3_K, FS_FROM_IQ4_XS }; /* kinds in a file, the same order */
 int64_t fs_packed_nbytes(int32_t kind, int64_t rows, int64_t cols);
 enum { FS_PACK_BAD = -1, FS_PACK_SHORT = -2 };
 /* Rows [first, first + count) of a packed matrix of `rows` x `cols` from `source`, count whole rows

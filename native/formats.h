@@ -25,6 +25,11 @@ static inline int64_t fs_file_bytes(int from)
     case FS_FROM_Q4_1: return 20;
     case FS_FROM_Q5_0: return 22;
     case FS_FROM_Q5_1: return 24;
+    case FS_FROM_IQ4_NL: return 18;
+    case FS_FROM_MXFP4: return 17;
+    case FS_FROM_Q2_K: return 84;
+    case FS_FROM_Q3_K: return 110;
+    case FS_FROM_IQ4_XS: return 136;
     case FS_FROM_Q4_K: return 144;
     case FS_FROM_Q5_K: return 176;
     default: return 210;
@@ -64,6 +69,16 @@ static inline void fs_file_numbers(int from, const uint8_t *row, int64_t block, 
     switch (from) {
     case FS_FROM_Q4_0: fs_read_nibbles(p + 2, u); break;
     case FS_FROM_Q4_1: fs_read_nibbles(p + 4, u); break;
+    case FS_FROM_IQ4_NL: fs_read_nibbles(p + 2, u); break;
+    case FS_FROM_MXFP4: fs_read_nibbles(p + 1, u); break;
+    case FS_FROM_IQ4_XS: fs_read_nibbles(p + 8 + j * 16, u); break;
+    case FS_FROM_Q2_K:
+        for (int i = 0; i < FS_BLOCK; i++) u[i] = p[16 + j / 4 * 32 + i] >> j % 4 * 2 & 3;
+        break;
+    case FS_FROM_Q3_K:
+        for (int i = 0; i < FS_BLOCK; i++)
+            u[i] = (uint8_t)((p[32 + j / 4 * 32 + i] >> j % 4 * 2 & 3) | (p[i] >> j & 1) << 2);
+        break;
     case FS_FROM_Q5_0:
         fs_read_nibbles(p + 6, u);
         fs_read_fifth(p + 2, u);
@@ -98,6 +113,29 @@ static inline void fs_six_bits(const uint8_t *p, int j, uint8_t *scale, uint8_t 
     }
 }
 
+/* 2^(e - 128): the scale of a block of MXFP4 */
+static inline float fs_power(uint8_t e)
+{
+    uint32_t bits = e > 1 ? (uint32_t)(e - 1) << 23 : 0x200000u << e;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* the scale, with its sign, of half block i of Q3_K; p: their 12 bytes */
+static inline uint8_t fs_q3_scale(const uint8_t *p, int i)
+{
+    int low = i < 8 ? p[i] & 15 : p[i - 8] >> 4;
+    return (uint8_t)((low | (p[8 + i % 4] >> i / 4 * 2 & 3) << 4) - 32);
+}
+
+/* the same of block j of IQ4_XS; p: the whole block */
+static inline uint8_t fs_iq4_scale(const uint8_t *p, int j)
+{
+    int low = p[4 + j / 2] >> j % 2 * 4 & 15, high = fs_read_half(p + 2) >> 2 * j & 3;
+    return (uint8_t)((low | high << 4) - 32);
+}
+
 /* the scales of a block of a row into lane `lane` of a panel's */
 static inline void fs_file_scales(int from, const uint8_t *row, int64_t block, int lane,
                                   uint8_t *scales)
@@ -106,6 +144,11 @@ static inline void fs_file_scales(int from, const uint8_t *row, int64_t block, i
     const int j = (int)(block % FS_SUPER);
     if (!fs_is_super(from)) {
         scales += block * fs_scale_bytes(from) + lane * 2;
+        if (from == FS_FROM_MXFP4) { /* exact from 2^-24 to 2^15 */
+            uint16_t half = fs_float_to_half(fs_power(*p < 143 ? *p : 143));
+            memcpy(scales, &half, 2);
+            return;
+        }
         memcpy(scales, p, 2);
         if (fs_has_minima(from)) memcpy(scales + 32, p + 2, 2);
         return;
@@ -115,6 +158,26 @@ static inline void fs_file_scales(int from, const uint8_t *row, int64_t block, i
         memcpy(scales + lane * 2, p + 208, 2);
         for (int half = 0; half < 2; half++)
             scales[32 + (2 * j + half) * FS_LANES + lane] = p[192 + 2 * j + half];
+        return;
+    }
+    if (from == FS_FROM_Q3_K) {
+        memcpy(scales + lane * 2, p + 108, 2);
+        for (int i = 2 * j; i < 2 * j + 2; i++)
+            scales[32 + i * FS_LANES + lane] = fs_q3_scale(p + 96, i);
+        return;
+    }
+    if (from == FS_FROM_IQ4_XS) {
+        memcpy(scales + lane * 2, p, 2);
+        scales[32 + j * FS_LANES + lane] = fs_iq4_scale(p, j);
+        return;
+    }
+    if (from == FS_FROM_Q2_K) {
+        memcpy(scales + lane * 2, p + 80, 2);
+        memcpy(scales + 32 + lane * 2, p + 82, 2);
+        for (int i = 2 * j; i < 2 * j + 2; i++) {
+            scales[64 + i * FS_LANES + lane] = p[i] & 15;
+            scales[64 + (2 * FS_SUPER + i) * FS_LANES + lane] = p[i] >> 4;
+        }
         return;
     }
     memcpy(scales + lane * 2, p, 2);
@@ -131,26 +194,37 @@ static inline float fs_packed_weight(int kind, const uint8_t *scales, int64_t bl
     const int j = (int)(block % FS_SUPER);
     if (fs_is_super(kind)) p = scales + block / FS_SUPER * fs_scale_bytes(kind);
     float d = fs_half_to_float(fs_read_half(p + lane * 2)), m = 0.0f;
-    if (kind == FS_Q6_K) {
+    const uint8_t *table = fs_table(kind);
+    if (kind == FS_IQ4_XS) d *= (float)(int8_t)p[32 + j * FS_LANES + lane];
+    if (table) return d * (float)(table[u] - 128);
+    if (kind == FS_Q6_K || kind == FS_Q3_K) {
         d *= (float)(int8_t)p[32 + (2 * j + i / 16) * FS_LANES + lane];
-        return d * (float)(u - 32);
+        return d * (float)(u - (kind == FS_Q6_K ? 32 : 4));
     }
     if (!fs_has_minima(kind)) return d * (float)(u - fs_offset(kind));
     m = fs_half_to_float(fs_read_half(p + 32 + lane * 2));
     if (!fs_is_super(kind)) return d * (float)u + m;
-    const uint8_t *bytes = p + 64 + j * FS_LANES + lane;
+    const int halves = fs_has_halves(kind) + 1, at = halves * j + (halves == 2 ? i / 16 : 0);
+    const uint8_t *bytes = p + 64 + at * FS_LANES + lane;
     d *= (float)bytes[0];
-    return d * (float)u - m * (float)bytes[FS_SUPER * FS_LANES];
+    return d * (float)u - m * (float)bytes[halves * FS_SUPER * FS_LANES];
 }
 
 /* The weights of a block of a row; the kinds of files and of panels have the same numbers. */
 static inline void fs_file_floats(int from, const uint8_t *row, int64_t block, float *x)
 {
-    _Alignas(2) uint8_t u[FS_BLOCK], scales[512];
+    _Alignas(2) uint8_t u[FS_BLOCK], scales[64 + 4 * FS_SUPER * FS_LANES];
     if (from == FS_FROM_Q8_0) {
         const uint8_t *p = row + block * 34;
         float d = fs_half_to_float(fs_read_half(p));
         for (int i = 0; i < FS_BLOCK; i++) x[i] = (float)(int8_t)p[2 + i] * d;
+        return;
+    }
+    if (from == FS_FROM_MXFP4) {
+        const uint8_t *p = row + block * 17;
+        fs_file_numbers(from, row, block, u);
+        for (int i = 0; i < FS_BLOCK; i++)
+            x[i] = fs_power(*p) * (float)(fs_table(FS_MXFP4)[u[i]] - 128);
         return;
     }
     const int64_t first = block % FS_SUPER; /* in scales that begin with this block's */

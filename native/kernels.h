@@ -15,11 +15,12 @@
 #define FS_PAGE 64  /* positions in a page of the cache */
 #define FS_QUERIES 48 /* queries that one call of attend() takes at most */
 
-#define FS_SUPER 8  /* blocks that share a scale of scales (Q4_K, Q5_K, Q6_K) */
+#define FS_SUPER 8  /* blocks that share a scale of scales (K types, IQ4_XS) */
 
 /* they are the FS_PACK_... of fireside.h; from FS_Q8 on activations are rounded to int8 */
 enum fs_kind {
-    FS_F32, FS_F16, FS_BF16, FS_Q8, FS_Q4, FS_Q4_1, FS_Q5_0, FS_Q5_1, FS_Q4_K, FS_Q5_K, FS_Q6_K,
+    FS_F32, FS_F16, FS_BF16, FS_Q8, FS_Q4, FS_Q4_1, FS_Q5_0, FS_Q5_1, FS_IQ4_NL, FS_MXFP4,
+    FS_Q4_K, FS_Q5_K, FS_Q6_K, FS_Q2_K, FS_Q3_K, FS_IQ4_XS, /* with blocks of blocks */
     FS_KINDS
 };
 
@@ -43,6 +44,11 @@ enum fs_kind {
  *                    minima n; weight = d * s * u - dmin * n
  *        Q6_K        for 8 blocks: half [16] d, int8 [16][16] scales s of half blocks;
  *                    weight = d * s * (u - 32)
+ *   Q2_K, Q3_K: two bits of columns 16h + 4g..16h + 4g + 3 are bits 2g and 2g + 1 of byte group h of
+ *        two, the third of Q3_K lies behind as a fifth would. Then as Q4_K, but scales and minima of
+ *        half blocks; as Q6_K: weight = d * s * (u - 4)
+ *   IQ4_NL, MXFP4, IQ4_XS: nibbles as Q4, numbers that fs_table() turns into weights. Then as Q4; for
+ *        8 blocks: half [16] d, int8 [8][16] scales
  * Rows and columns beyond the matrix hold zeros (scale zero, or bytes met by zero activations). */
 typedef struct fs_matrix {
     int32_t kind;
@@ -142,30 +148,51 @@ typedef struct fs_kernels {
     void (*to_file)(int32_t to, const float *x, uint8_t *out);
 } fs_kernels;
 
-/* Bits of a number beside the four of its nibble. */
+/* Bits of a number that lie together in a byte with those of other columns of its row.. */
+static inline int fs_low_bits(int kind) { return kind == FS_Q2_K || kind == FS_Q3_K ? 2 : 4; }
+/* .. and those above them, which lie behind. */
 static inline int fs_high_bits(int kind)
 {
-    return kind == FS_Q6_K ? 2 : kind == FS_Q5_0 || kind == FS_Q5_1 || kind == FS_Q5_K;
+    if (kind == FS_Q6_K) return 2;
+    return kind == FS_Q5_0 || kind == FS_Q5_1 || kind == FS_Q5_K || kind == FS_Q3_K;
 }
 
 /* Bytes of a block of 16 rows without its scales, for kinds from FS_Q8 on. */
 static inline int64_t fs_block_bytes(int kind)
 {
-    return kind == FS_Q8 ? 512 : 256 + 64 * fs_high_bits(kind);
+    return kind == FS_Q8 ? 512 : 64 * (fs_low_bits(kind) + fs_high_bits(kind));
 }
 
-/* Bytes of scales behind each block, or (Q4_K, Q5_K, Q6_K) behind FS_SUPER of them. */
+/* Bytes of scales behind each block, or behind FS_SUPER of them. */
 static inline int64_t fs_scale_bytes(int kind)
 {
     if (kind == FS_Q4_K || kind == FS_Q5_K) return 64 + 2 * FS_SUPER * FS_LANES;
-    if (kind == FS_Q6_K) return 32 + 2 * FS_SUPER * FS_LANES;
+    if (kind == FS_Q2_K) return 64 + 4 * FS_SUPER * FS_LANES;
+    if (kind == FS_Q3_K || kind == FS_Q6_K) return 32 + 2 * FS_SUPER * FS_LANES;
+    if (kind == FS_IQ4_XS) return 32 + FS_SUPER * FS_LANES;
     return kind == FS_Q4_1 || kind == FS_Q5_1 ? 64 : 32;
 }
 
 static inline int fs_is_super(int kind) { return kind >= FS_Q4_K; }
 static inline int fs_has_minima(int kind)
 {
-    return kind == FS_Q4_1 || kind == FS_Q5_1 || kind == FS_Q4_K || kind == FS_Q5_K;
+    return kind == FS_Q4_1 || kind == FS_Q5_1 || kind == FS_Q4_K || kind == FS_Q5_K || kind == FS_Q2_K;
+}
+/* whether the halves of a block have scales of their own */
+static inline int fs_has_halves(int kind)
+{
+    return kind == FS_Q6_K || kind == FS_Q2_K || kind == FS_Q3_K;
+}
+/* whether a number is looked up: the weights plus 128 of the 16 there are, else NULL */
+static inline const uint8_t *fs_table(int kind)
+{
+    /* ggml's kvalues_iq4nl; twice the E2M1 of the Open Compute Project's microscaling formats */
+    static const uint8_t uneven[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                       129, 141, 153, 166, 181, 197, 217, 241};
+    static const uint8_t e2m1[16] = {128, 129, 130, 131, 132, 134, 136, 140,
+                                     128, 127, 126, 125, 124, 122, 120, 116};
+    if (kind == FS_MXFP4) return e2m1;
+    return kind == FS_IQ4_NL || kind == FS_IQ4_XS ? uneven : NULL;
 }
 
 /* What a kind needs of the sum of a block's q: -offset * sum; FS_HALVES: the sum of the first 16 plus
@@ -173,8 +200,9 @@ static inline int fs_has_minima(int kind)
 #define FS_HALVES 0
 static inline int32_t fs_offset(int kind)
 {
+    if (fs_has_halves(kind)) return FS_HALVES;
     if (fs_has_minima(kind)) return -1;
-    return kind == FS_Q8 ? 128 : kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : FS_HALVES;
+    return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : FS_HALVES;
 }
 
 fs_kernels fs_kernels_reference(void);

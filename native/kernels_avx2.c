@@ -15,14 +15,14 @@ typedef struct {
     w64 size, sign;
 } w8;
 typedef i16x q8_sum;
-FS_INLINE w8 q8_load(const uint8_t *p)
+FS_INLINE w8 q8_of(w64 w)
 {
     const __m256i offset = _mm256_set1_epi8(-128);
-    w64 w = w_load(p);
     w.a = _mm256_xor_si256(w.a, offset);
     w.b = _mm256_xor_si256(w.b, offset);
     return (w8){{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)}, w};
 }
+#define q8_load(p) q8_of(w_load(p))
 FS_INLINE __m256i q8_products(__m256i size, __m256i sign, x4 x)
 {
     __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x, sign));

@@ -16,6 +16,7 @@ FS_INLINE i16x int_dot(i16x sum, w64 w, x4 x)
 typedef w64 w8;
 typedef i16x q8_sum;
 typedef i16x q4_sum;
+#define q8_of(w) (w)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) int_set(shift)
 #define q8_dot(sum, w, x) int_dot(sum, w, x)

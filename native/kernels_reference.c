@@ -179,10 +179,17 @@ FS_INLINE w64 w_or(w64 a, w64 b)
     EACH for (int j = 0; j < 4; j++) a.u[lane][j] |= b.u[lane][j];
     return a;
 }
+/* entry u of 16 bytes */
+FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+{
+    EACH for (int j = 0; j < 4; j++) w.u[lane][j] = table[w.u[lane][j]];
+    return w;
+}
 
 typedef w64 w8;
 typedef i16x q8_sum;
 typedef i16x q4_sum;
+#define q8_of(w) (w)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) int_set(shift)
 #define q8_dot(sum, w, x) int_dot(sum, w, x)

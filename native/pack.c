@@ -184,7 +184,7 @@ static void pack_halfs(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 /* the kinds of kernels_k.h, from the type of their name */
 static void pack_numbers(const fs_packing *s, const uint8_t *rows, uint8_t *panel)
 {
-    const int kind = s->matrix.kind;
+    const int kind = s->matrix.kind, low = fs_low_bits(kind);
     const int64_t size = fs_block_bytes(kind);
     uint8_t *scales = panel + s->matrix.blocks * size;
     uint8_t numbers[FS_LANES][FS_BLOCK];
@@ -197,12 +197,19 @@ static void pack_numbers(const fs_packing *s, const uint8_t *rows, uint8_t *pane
         }
         s->kernels.turn(numbers, FS_BLOCK, 8, groups);
         for (int g = 0; g < 4; g++)
-            for (int i = 0; i < 64; i++)
+            for (int i = 0; i < 64 && low == 4; i++)
                 panel[g * 64 + i] = (uint8_t)((groups[g][i] & 15) | groups[g + 4][i] << 4);
-        if (fs_high_bits(kind) == 1) {
-            memset(panel + 256, 0, 64);
+        if (low == 2) {
+            memset(panel, 0, 128);
             for (int g = 0; g < 8; g++)
-                for (int i = 0; i < 64; i++) panel[256 + i] |= (uint8_t)(groups[g][i] >> 4 << g);
+                for (int i = 0; i < 64; i++)
+                    panel[g / 4 * 64 + i] |= (uint8_t)((groups[g][i] & 3) << g % 4 * 2);
+        }
+        if (fs_high_bits(kind) == 1) {
+            uint8_t *high = panel + 64 * low;
+            memset(high, 0, 64);
+            for (int g = 0; g < 8; g++)
+                for (int i = 0; i < 64; i++) high[i] |= (uint8_t)(groups[g][i] >> low << g);
         } else if (fs_high_bits(kind) == 2) {
             memset(panel + 256, 0, 128);
             for (int g = 0; g < 8; g++)
@@ -265,14 +272,14 @@ static void merge_lanes(const fs_matrix *m, int begin, int end, const uint8_t *f
         return;
     }
     int64_t at = merge(0, m->blocks * fs_block_bytes(m->kind) / 64, 4, begin, end, from, to);
-    const int64_t scales = fs_scale_bytes(m->kind), halfs = m->kind == FS_Q6_K ? 1 : 2;
+    const int64_t scales = fs_scale_bytes(m->kind), halfs = fs_has_minima(m->kind) ? 2 : 1;
     if (!fs_is_super(m->kind)) {
         merge(at, m->blocks * scales / 32, 2, begin, end, from, to);
         return;
     }
     for (int64_t i = 0; i < m->blocks / FS_SUPER; i++) {
         at = merge(at, halfs, 2, begin, end, from, to);
-        at = merge(at, 2 * FS_SUPER, 1, begin, end, from, to);
+        at = merge(at, scales / FS_LANES - 2 * halfs, 1, begin, end, from, to);
     }
 }
 
@@ -365,15 +372,15 @@ int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_
 /* a row of a panel of the kinds of kernels_k.h */
 static void unpack_numbers(const fs_matrix *m, const uint8_t *panel, int lane, float *out)
 {
-    const int kind = m->kind, bits = fs_high_bits(kind);
+    const int kind = m->kind, low = fs_low_bits(kind), bits = fs_high_bits(kind);
     const int64_t size = fs_block_bytes(kind);
     const uint8_t *scales = panel + m->blocks * size;
     for (int64_t block = 0; block < m->blocks; block++, panel += size, out += FS_BLOCK)
         for (int i = 0; i < FS_BLOCK; i++) {
             const int byte = lane * 4 + i % 4, g = i / 4;
-            int u = panel[g % 4 * 64 + byte];
-            u = g < 4 ? u & 15 : u >> 4;
-            if (bits == 1) u |= (panel[256 + byte] >> g & 1) << 4;
+            int u = panel[(low == 4 ? g % 4 : g / 4) * 64 + byte];
+            u = low == 2 ? u >> g % 4 * 2 & 3 : g < 4 ? u & 15 : u >> 4;
+            if (bits == 1) u |= (panel[64 * low + byte] >> g & 1) << low;
             if (bits == 2) u |= (panel[256 + g / 4 * 64 + byte] >> g % 4 * 2 & 3) << 4;
             out[i] = fs_packed_weight(kind, scales, block, lane, i, u);
         }

@@ -182,6 +182,11 @@ FS_INLINE w64 w_or(w64 a, w64 b)
 {
     return (w64){_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)};
 }
+FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+{
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (w64){_mm256_shuffle_epi8(t, w.a), _mm256_shuffle_epi8(t, w.b)};
+}
 FS_INLINE __m256 v_brain_half(const uint16_t *p)
 {
     __m256i halfs = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));

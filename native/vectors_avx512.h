@@ -90,6 +90,11 @@ FS_INLINE w64 w_bits(w64 w, int left, int mask)
     return _mm512_and_si512(w, _mm512_set1_epi8((char)mask));
 }
 FS_INLINE w64 w_or(w64 a, w64 b) { return _mm512_or_si512(a, b); }
+FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+{
+    const __m128i t = _mm_loadu_si128((const __m128i *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), w);
+}
 FS_INLINE v16 v_brain(const void *p)
 {
     __m512i halfs = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
@@ -97,6 +102,7 @@ FS_INLINE v16 v_brain(const void *p)
 }
 #define int_set(a) _mm512_set1_epi32(a)
 #define u_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
+#define q8_of(w) (w)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) _mm512_set1_epi32(shift)
 #define q8_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)

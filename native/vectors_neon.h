@@ -175,6 +175,12 @@ FS_INLINE w64 w_or(w64 x, w64 y)
 {
     return (w64){vorrq_s8(x.a, y.a), vorrq_s8(x.b, y.b), vorrq_s8(x.c, y.c), vorrq_s8(x.d, y.d)};
 }
+FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+{
+    const int8x16_t t = vreinterpretq_s8_u8(vld1q_u8(table));
+    return (w64){vqtbl1q_s8(t, vreinterpretq_u8_s8(w.a)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.b)),
+                 vqtbl1q_s8(t, vreinterpretq_u8_s8(w.c)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.d))};
+}
 FS_INLINE float32x4_t four_brain(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
@@ -219,10 +225,10 @@ FS_INLINE void i_store(void *p, i16x x)
 
 /* Q8: all dots here are signed, so a weight stored as w + 128 becomes w: its top bit is flipped. */
 typedef w64 w8;
-FS_INLINE w8 q8_load(const uint8_t *p)
+FS_INLINE w8 q8_of(w64 w)
 {
     const int8x16_t offset = vdupq_n_s8(-128);
-    w64 w = w_load(p);
     return (w8){veorq_s8(w.a, offset), veorq_s8(w.b, offset), veorq_s8(w.c, offset),
                 veorq_s8(w.d, offset)};
 }
+#define q8_load(p) q8_of(w_load(p))

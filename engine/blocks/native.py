@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from functools import cache
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fireside.engine import blocks
-from fireside.engine.blocks import BlockFormat, Bytes
+from fireside.engine.arrays import np
+from fireside.engine.blocks import BlockFormat
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.errors import UnsupportedError
 
-# Types that C reads and writes
-TYPES = frozenset(
+if TYPE_CHECKING:
+    from fireside.engine.blocks import Bytes
+
+# Types that C reads and writes, and those that it only reads
+WRITTEN = frozenset(
     ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 )
+READ = WRITTEN | {"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"}
 
 
 @cache
@@ -28,7 +32,7 @@ def instruction_set() -> int | None:
 
 def known(stored: BlockFormat, block: BlockFormat) -> bool:
     """Whether C can make the second of the first."""
-    return {stored.name, block.name} <= TYPES and instruction_set() is not None
+    return stored.name in READ and block.name in WRITTEN and instruction_set() is not None
 
 
 def converted(

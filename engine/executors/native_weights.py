@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
+from fireside.engine.blocks.native import READ
 from fireside.engine.checkpoints.derived import sources
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PIECE = 8 << 20  # bytes of floats that are made at a time
-# Types of files that C reads; all but Q8_0 and Q4_0 have a packed kind of the same name.
-READ = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+# Of the types that C reads all but these two have a packed kind of the same name.
 PACKED_AS = {"Q8_0": "Q8", "Q4_0": "Q4"}
 PANEL = 16  # rows that lie together
 ALIGNMENT = 4096  # every matrix begins on a page

@@ -58,7 +58,10 @@ Array = NDArray[np.float32]
 BLOCK = 32  # activations that share a scale, as in ggml's Q8_0
 TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
 # Types that meet rounded activations; what other ones hold is taken as floats.
-ROUNDED = {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"}
+ROUNDED = {
+    *("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+    *("IQ4_NL", "IQ4_XS", "MXFP4"),
+}
 
 
 @dataclass

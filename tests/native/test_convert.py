@@ -16,7 +16,7 @@ from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.executors.native_library import choose_isa
 from tests.native.steps import Floats
 
-TYPES = sorted(native.TYPES)
+TYPES = sorted(native.WRITTEN)
 F32 = blocks.get("F32")
 
 
@@ -58,6 +58,21 @@ def test_every_type_from_every_type(stored: str, block: str) -> None:
     data = blocks.get(stored).quantise(weights)
     found = native.converted(blocks.get(stored), blocks.get(block), weights.size, data, 0)
     assert found.tobytes() == through_numpy(stored, block, data, weights.size)
+
+
+@pytest.mark.parametrize("stored", sorted(native.READ - native.WRITTEN))
+def test_from_types_that_are_only_read(stored: str) -> None:
+    count = 30 * 256
+    size = blocks.nbytes(blocks.get(stored), count)
+    data = np.random.default_rng(3).integers(0, 60, size).astype(np.uint8)  # scales are numbers
+    if stored == "MXFP4":
+        data.reshape(-1, 17)[:, 0] += 90
+    for block in ("F32", "Q8_0"):
+        found = native.converted(blocks.get(stored), blocks.get(block), count, data, 0)
+        assert found.tobytes() == through_numpy(stored, block, data, count)
+    assert not native.known(F32, blocks.get(stored))
+    with pytest.raises(UnsupportedError):
+        native.converted(F32, blocks.get(stored), 256, np.zeros(1024, np.uint8), 0)
 
 
 @settings(max_examples=60, deadline=None)

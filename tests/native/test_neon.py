@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from fireside.engine.plan import (
 from tests.models import SHAPES, VARIATIONS, random_checkpoint, random_tensor
 from tests.native.cross import Case, compile_driver, numbers, packing, stepping
 from tests.native.steps import Floats, matmul_model
+from tests.native.test_packing import any_blocks
 
 COMPILER = "aarch64-linux-gnu-gcc"
 OLD, NEW = "cortex-a53", "max"  # a CPU without the dot product, one with it
@@ -124,6 +126,14 @@ def cases() -> list[Case]:
                 found.append(stepping(f"{block}, {n} rows", *model, tokens, n))
         tensor = random_tensor("w", normal(6, 19, 512), block)
         found += [packing(tensor, kind) for kind in (block, "F32", "Q8", "Q4")]
+    for block in ("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"):
+        matrix = any_blocks(6, 67, 256, block)
+        for n in ROWS:
+            plan, checkpoint = matmul_model(normal(5, 67, 256), normal(n, n, 256), "F32")
+            checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, "w": matrix})
+            tokens = np.arange(n, dtype=np.int32)
+            found.append(stepping(f"{block}, {n} rows", plan, checkpoint, tokens, n))
+        found += [packing(matrix, kind) for kind in (block, "F32", "Q8")]
     for width in (1, 16, 50):
         x = np.concatenate([normal(7, 3, width), awkward(8, 3, width)])
         found.append(alone("norm", width, x))
