@@ -10,12 +10,14 @@ warning, with no program run, nothing written and nothing read but the files of 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import random
 import struct
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -281,6 +283,11 @@ def meta_samples() -> Iterator[tuple[str, Sample]]:
         files[f"consolidated.0{shard}.pth"] = save(state, "consolidated")
     for name in files:
         yield f"Meta, {name}", within(files, name)
+    apart = {name: content for name, content in files.items() if not name.endswith("01.pth")}
+    with zipfile.ZipFile(io.BytesIO(files["consolidated.01.pth"])) as archive:
+        for name in archive.namelist():
+            apart[name.replace("consolidated/", "consolidated.01/")] = archive.read(name)
+    yield "Meta unpacked", within(apart, "consolidated.01/data.pkl")
 
 
 def folder_samples() -> Iterator[tuple[str, Sample]]:
@@ -507,7 +514,7 @@ def peak() -> int:
 def write(folder: Path, files: Files) -> None:
     """The files of a sample."""
     for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 

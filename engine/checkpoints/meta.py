@@ -1,6 +1,8 @@
 """Meta's own folders of Llama 1, 2 and 3: params.json, consolidated.NN.pth, tokenizer.model.
 
-Larger models come in shards, each with a part of every matrix. (meta-llama/llama, llama/model.py;
+A shard may lie there as the folder it unpacks to, consolidated.NN, or consolidated where it is the
+only one. Larger models come in shards, each with a part of every matrix.
+(meta-llama/llama, llama/model.py;
 fairscale's layers: ColumnParallelLinear keeps some rows, RowParallelLinear some columns.)
 """
 
@@ -22,7 +24,7 @@ from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
 
 PARAMS = "params.json"
-SHARD = re.compile(r"consolidated\.([0-9]{2})\.pth")
+SHARD = re.compile(r"consolidated(?:\.([0-9]{2}))?(?:\.pth)?")
 COLUMNS = ("attention.wo.weight", "feed_forward.w2.weight")  # kept in shards of columns
 KNOWN = {
     "dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier",
@@ -34,19 +36,31 @@ KNOWN = {
 def recognises(path: Path, head: bytes) -> bool:
     """Whether it is a folder with a params.json and a first shard, or that params.json."""
     folder = path.parent if path.name == PARAMS else path
-    first = folder / "consolidated.00.pth"
-    return (not head or path.name == PARAMS) and (folder / PARAMS).is_file() and first.exists()
+    at_place = (not head or path.name == PARAMS) and (folder / PARAMS).is_file()
+    return at_place and shard(folder, 0) is not None
+
+
+def shard(folder: Path, number: int) -> Path | None:
+    """A shard, packed or unpacked; None where it is not there."""
+    names = [f"consolidated.{number:02}.pth", f"consolidated.{number:02}"]
+    for name in names if number else [*names, "consolidated"]:
+        path = folder / name
+        if path.is_file() or (path / "data.pkl").is_file():
+            return path
+    return None
 
 
 def shards(folder: Path) -> list[Path]:
     """The shards in order; CheckpointError where one is missing."""
-    found = sorted(p for p in folder.iterdir() if SHARD.fullmatch(p.name))
-    for i, path in enumerate(found):
-        if path.name != f"consolidated.{i:02}.pth":
+    matches = [match for p in folder.iterdir() if (match := SHARD.fullmatch(p.name))]
+    found: list[Path] = []
+    for i in range(max((int(match[1] or 0) for match in matches), default=0) + 1):
+        path = shard(folder, i)
+        if path is None:
             raise CheckpointError(
-                f"{folder}: consolidated.{i:02}.pth is missing, {path.name} is there",
-                "download or copy it again",
+                f"{folder}: consolidated.{i:02}.pth is missing", "download or copy it again"
             )
+        found.append(path)
     return found
 
 
@@ -59,15 +73,15 @@ def read(path: Path) -> Checkpoint:
             f"{f.path}: {shown(unknown[0])} is not known",
             "this version runs Meta's Llama 1, 2 and 3 models for text",
         )
-    saved = [torch_zip.read(shard) for shard in shards(folder)]
-    refs = [plain_names(shard.value) for shard in saved]
+    saved = [torch_zip.read(one) for one in shards(folder)]
+    refs = [plain_names(one.value) for one in saved]
     config = read_config(f, refs)
     tensors: dict[str, Tensor] = {}
     for gguf, name in names(config.n_layers).items():
         parts: list[Tensor] = []
-        for shard, of_shard in zip(saved, refs, strict=True):
+        for one, of_shard in zip(saved, refs, strict=True):
             if (ref := of_shard.pop(name, None)) is not None:
-                parts.append(shard.tensor(gguf, ref))
+                parts.append(one.tensor(gguf, ref))
         if parts:
             tensors[gguf] = join(folder, gguf, name, parts, len(saved), config)
     for of_shard in refs:

@@ -456,6 +456,24 @@ def test_an_empty_text_needs_a_token_that_begins_one(tmp_path: Path) -> None:
         model.encode("")
 
 
+@needs_shared("corpus")
+@needs_shared("fixtures/vocab")
+@pytest.mark.parametrize("name", [GPT2.name, "ggml-vocab-llama-spm.gguf"])
+@pytest.mark.parametrize("texts", ["nursery-books", "tinystories-train"])
+def test_a_megabyte_takes_less_than_a_second(name: str, texts: str) -> None:
+    """With nothing known before; a third of that on a quiet machine."""
+    text = "\n".join(corpus(f"{texts}.jsonl.xz", 2000))[:1_000_000]
+    assert len(text) > 500_000
+    times = []
+    for _ in range(2):
+        tokenizer = from_vocabulary(read_vocabulary(GPT2.with_name(name)))
+        tokenizer.encode("a")  # its tables are made
+        start = time.process_time()
+        tokenizer.encode(text)
+        times.append(time.process_time() - start)
+    assert len(text.encode()) / min(times) > 1e6
+
+
 def test_words_are_cut_only_where_no_piece_lies_across() -> None:
     cut = words_of(["▁a", "▁▁", "b"], "▁")
     assert cut("▁a▁▁b▁") == ["▁a", "▁▁b", "▁"]

@@ -113,6 +113,16 @@ def test_folders_of_meta(tmp_path: Path, count: int) -> None:
     write_meta(tmp_path, untied, count)
     for path in (tmp_path, tmp_path / "params.json", tmp_path / "consolidated.00.pth"):
         assert "Meta" in check_same(path, untied).format
+    # unpacked, one after the other; the folder of a single one goes without a number
+    for shard in range(count):
+        packed = tmp_path / f"consolidated.{shard:02}.pth"
+        folder = unpack(tmp_path / "elsewhere", packed.read_bytes())
+        folder.rename(tmp_path / (f"consolidated.{shard:02}" if count > 1 else "consolidated"))
+        packed.unlink()
+        for path in (tmp_path, tmp_path / "params.json"):
+            assert "Meta" in check_same(path, untied).format
+    if count > 1:
+        check_same(tmp_path / "consolidated.01", untied)
 
 
 @pytest.mark.skipif(
