@@ -45,3 +45,42 @@ int32_t fs_strings_join(const uint8_t *data, int64_t start, int64_t count, const
     }
     return 0;
 }
+
+static uint64_t hash_of(const uint8_t *text, int64_t length)
+{
+    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a (Fowler, Noll and Vo), its upper half folded in */
+    for (int64_t i = 0; i < length; i++)
+        h = (h ^ text[i]) * 0x100000001B3u;
+    return h ^ h >> 32;
+}
+
+/* The slot where a string is, or would be. */
+static int64_t slot_of(const uint8_t *data, int64_t start, const int64_t *ends,
+                       const int32_t *slots, int64_t n_slots, const uint8_t *text, int64_t length)
+{
+    int64_t at = (int64_t)(hash_of(text, length) & (uint64_t)(n_slots - 1));
+    for (; slots[at]; at = (at + 1) & (n_slots - 1)) {
+        const int64_t i = slots[at] - 1;
+        const int64_t begin = (i ? ends[i - 1] : start) + LENGTH;
+        if (ends[i] - begin == length && !memcmp(data + begin, text, (size_t)length)) break;
+    }
+    return at;
+}
+
+void fs_strings_index(const uint8_t *data, int64_t start, int64_t count, const int64_t *ends,
+                      int32_t *slots, int64_t n_slots)
+{
+    memset(slots, 0, (size_t)n_slots * sizeof *slots);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t begin = (i ? ends[i - 1] : start) + LENGTH;
+        int32_t *slot = slots + slot_of(data, start, ends, slots, n_slots, data + begin,
+                                        ends[i] - begin);
+        if (!*slot) *slot = (int32_t)(i + 1);
+    }
+}
+
+int64_t fs_strings_find(const uint8_t *data, int64_t start, const int64_t *ends,
+                        const int32_t *slots, int64_t n_slots, const uint8_t *text, int64_t length)
+{
+    return slots[slot_of(data, start, ends, slots, n_slots, text, length)] - (int64_t)1;
+}

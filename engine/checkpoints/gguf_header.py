@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -111,6 +111,35 @@ class StringArray(Sequence[str]):
         data = ffi.from_buffer("uint8_t[]", self._view)
         status = lib.fs_strings_join(data, self._first, count, ends, out)
         return None if status else joined
+
+    def finder(self) -> Callable[[str], int | None] | None:
+        """A function that finds the first index of a text; None without C, or with zero bytes.
+
+        It is made sooner than a dict of all strings, which would look up faster. CheckpointError
+        where one is not UTF-8.
+        """
+        joined = self._joined()
+        if joined is None:
+            return None
+        try:
+            str(joined, "utf-8")
+        except UnicodeDecodeError:
+            self[:]  # which says where
+        ffi, lib, _ = native_library.load()
+        count = len(self)
+        size = 1 << (2 * count).bit_length()
+        slots = ffi.new_allocator(should_clear_after_alloc=False)("int32_t[]", size)
+        ends = ffi.from_buffer("int64_t[]", self._ends)
+        data = ffi.from_buffer("uint8_t[]", self._view)
+        first = self._first
+        lib.fs_strings_index(data, first, count, ends, slots, size)
+
+        def find(text: str) -> int | None:
+            key = text.encode()
+            at = int(lib.fs_strings_find(data, first, ends, slots, size, key, len(key)))
+            return at if at >= 0 else None
+
+        return find
 
     def _decode(self, i: int, start: int, end: int) -> str:
         try:

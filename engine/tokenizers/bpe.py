@@ -19,9 +19,10 @@ from fireside.engine.checkpoints.types import (
     Vocabulary,
     ids_of,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_of
+from fireside.engine.tokenizers.base import PieceTokenizer, pieces_of
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
+from fireside.engine.tokenizers.ranks import Ranks
 from fireside.engine.tokenizers.spm import BYTE_PIECE, byte_ids
 from fireside.engine.tokenizers.steps import BYTE_OF, compile_normalizers, compile_steps, spell
 from fireside.engine.tokenizers.words import words_of
@@ -57,7 +58,7 @@ class BpeTokenizer(PieceTokenizer):
         if bpe.merges is None:
             self._ranks = dict(self._ids)
         else:
-            self._ranks = first_of_equals(list(bpe.merges))
+            self._ranks = Ranks(bpe.merges)
         self._byte_ids = byte_ids(v) if bpe.byte_fallback else {}
         rules = dict(bpe.added)
         atoms = {v.pieces[i]: i for i in ids_of(v.types, USER_DEFINED)}

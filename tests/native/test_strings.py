@@ -13,6 +13,8 @@ from fireside.engine.checkpoints import gguf_header
 from fireside.engine.checkpoints.gguf_header import StringArray, string_ends
 from fireside.engine.errors import CheckpointError
 from fireside.engine.executors import native_library
+from fireside.engine.tokenizers import ranks
+from fireside.engine.tokenizers.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(bool(native_library.load()[2]), reason="no C kernels here")
 
@@ -60,3 +62,31 @@ def test_what_is_not_utf8_is_named() -> None:
     array = StringArray("key", Path("p"), data, string_ends(data, 0, 2) or (), 0)
     with pytest.raises(CheckpointError, match=r"key\[1\] is not valid UTF-8"):
         list(array)
+
+
+def array_of(texts: list[bytes]) -> StringArray:
+    data = memoryview(bytes(3) + written(texts))
+    return StringArray("key", Path("p"), data, string_ends(data, 3, len(texts)) or (), 3)
+
+
+SHORT = st.text("ab\u2581\0", max_size=3)
+
+
+@given(st.lists(SHORT, max_size=40), st.lists(SHORT, max_size=20), st.integers(1, 20))
+def test_ranks_are_first_places_however_many_are_asked_for(
+    merges: list[str], asked: list[str], few: int
+) -> None:
+    first = {merge: i for i, merge in reversed(list(enumerate(merges)))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "FEW", few)
+        for found in (Ranks(array_of([m.encode() for m in merges])), Ranks(merges)):
+            assert [found.get(text) for text in asked] == [first.get(text) for text in asked]
+            assert [found[text] for text in merges] == [first[text] for text in merges]
+            assert list(found) == merges
+            with pytest.raises(KeyError):
+                found["c"]
+
+
+def test_merges_must_be_utf8() -> None:
+    with pytest.raises(CheckpointError, match=r"key\[1\] is not valid UTF-8"):
+        Ranks(array_of([b"a b", b"\xff"]))
