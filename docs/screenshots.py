@@ -15,7 +15,7 @@ from fireside.app.tui.app import FiresideApp
 
 IMAGES = Path(__file__).parent / "images"
 OPENING = "Once upon a time there was a little dragon who could not roar."
-STEER = "squeak. It was a mouse who was lost."
+STEER = "One day a mouse came by, and the mouse was lost."
 
 
 async def tell(folder: Path, name: str, theme: str, size: tuple[int, int]) -> None:
@@ -23,7 +23,7 @@ async def tell(folder: Path, name: str, theme: str, size: tuple[int, int]) -> No
     environment = {"FIRESIDE_DATA_DIR": str(folder), "FIRESIDE_CONFIG": str(folder / "none.toml")}
     paths = Paths.find(environment)
     app = FiresideApp(
-        load({"theme": theme, "seed": 3, "passage_tokens": 70}, environment), paths=paths
+        load({"theme": theme, "seed": 25, "passage_tokens": 70}, environment), paths=paths
     )
     async with app.run_test(size=size) as pilot:
         await asyncio.sleep(2)  # the model loads
