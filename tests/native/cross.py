@@ -1,7 +1,7 @@
 """The C sources compiled for another kind of machine, and run there on cases made here.
 
-A case is what cross_driver.c reads: a weight to pack or a model to step. What this machine's own
-extension gives for it is the expected result.
+A case is what cross_driver.c reads: a weight to pack or to convert, or a model to step. What this
+machine's own extension gives for it is the expected result; of a conversion, what NumPy does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fireside.engine import blocks
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import KV, Quant
 from fireside.engine.executors.native import NativeExecutor, _shape
@@ -69,6 +70,16 @@ def packing(tensor: Tensor, kind: str) -> Case:
     assert lib.fs_pack(*args, ffi.from_buffer(data), -1, 0) == 0
     asked = numbers(0, to, source, rows, cols, data.nbytes) + data.tobytes()
     return Case(f"{tensor.block} {rows}x{cols} as {kind}", asked, packed.tobytes())
+
+
+def converting(tensor: Tensor, block: str) -> Case:
+    """A matrix in a file's format as `block`, by NumPy."""
+    _, lib, _ = load()
+    source, to = (getattr(lib, f"FS_FROM_{name}") for name in (tensor.block, block))
+    expected = blocks.get(block).quantise(tensor.to_float32().reshape(-1)).tobytes()
+    data = np.ascontiguousarray(tensor.data).view(np.uint8).tobytes()
+    asked = numbers(2, source, to, tensor.count, len(data), len(expected)) + data
+    return Case(f"{tensor.block} as {block} in a file", asked, expected)
 
 
 def stepping(

@@ -3,12 +3,13 @@
  *   cross_driver                        prints the instruction sets that this CPU can run
  *   cross_driver ISA THREADS IN OUT     writes every case's result to OUT
  *
- * A case is a weight to pack or a model to step, as fireside.h's structures lie in memory: the
+ * A case is a weight to pack or to convert, or a model to step, as fireside.h's structures lie in memory: the
  * machine that wrote it must have the same sizes, which is checked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "convert.h"
 #include "fireside.h"
 
 static FILE *in, *out;
@@ -42,6 +43,18 @@ static void *block(int64_t nbytes)
 static void put(const void *from, size_t nbytes)
 {
     if (fwrite(from, 1, nbytes, out) != nbytes) fail("cannot write");
+}
+
+static void convert(int32_t isa)
+{
+    int64_t from = number(), to = number(), count = number(), size = number(), nbytes = number();
+    void *source = block(size), *result = fs_memory_new(nbytes, 0);
+    if (!result) fail("no memory");
+    if (fs_convert(isa, (int32_t)from, (int32_t)to, count, source, -1, 0, result))
+        fail("cannot convert");
+    put(result, (size_t)nbytes);
+    fs_memory_free(result, nbytes);
+    fs_memory_free(source, size);
 }
 
 static void pack(int32_t isa, int32_t threads)
@@ -117,8 +130,11 @@ int main(int argc, char **argv)
     in = fopen(argv[3], "rb");
     out = fopen(argv[4], "wb");
     if (!in || !out) fail("cannot open the files");
-    for (int64_t cases = number(); cases > 0; cases--)
-        if (number()) steps(isa, atoi(argv[2]));
+    for (int64_t cases = number(); cases > 0; cases--) {
+        int64_t kind = number();
+        if (kind == 2) convert(isa);
+        else if (kind) steps(isa, atoi(argv[2]));
         else pack(isa, atoi(argv[2]));
+    }
     return fclose(out) != 0;
 }

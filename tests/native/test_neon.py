@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fireside.engine import architectures
+from fireside.engine.blocks import native
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.executors import KV, Quant
@@ -32,7 +33,7 @@ from fireside.engine.plan import (
     Slice,
 )
 from tests.models import SHAPES, VARIATIONS, random_checkpoint, random_tensor
-from tests.native.cross import Case, compile_driver, numbers, packing, stepping
+from tests.native.cross import Case, compile_driver, converting, numbers, packing, stepping
 from tests.native.steps import Floats, matmul_model
 from tests.native.test_packing import any_blocks
 
@@ -134,6 +135,8 @@ def cases() -> list[Case]:
             tokens = np.arange(n, dtype=np.int32)
             found.append(stepping(f"{block}, {n} rows", plan, checkpoint, tokens, n))
         found += [packing(matrix, kind) for kind in (block, "F32", "Q8")]
+    floats = random_tensor("w", normal(8, 7, 768) * np.geomspace(1e-3, 1e3, 7)[:, None])
+    found += [converting(floats, block) for block in sorted(native.WRITTEN)]
     for width in (1, 16, 50):
         x = np.concatenate([normal(7, 3, width), awkward(8, 3, width)])
         found.append(alone("norm", width, x))
