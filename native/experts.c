@@ -87,8 +87,7 @@ static void multiply(const fs_worker *w, const fs_op *op, int32_t number, int32_
                      .q_stride = m->q_stride,
                      .scale = input->scale + first * m->b_stride,
                      .shift = input->shift + first * m->b_stride,
-                     .b_stride = m->b_stride,
-                     .scratch = m->mine[w->index].scratch};
+                     .b_stride = m->b_stride};
         fs_out to = {out + first * stride, stride, 0, NULL};
         while (*task < *before + tasks && !fs_aborted(w)) {
             const int32_t panel = (*task - *before) * PANELS, end = panel + PANELS;

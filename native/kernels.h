@@ -15,7 +15,14 @@
 #define FS_PAGE 64  /* positions in a page of the cache */
 #define FS_QUERIES 48 /* queries that one call of attend() takes at most */
 
-#define FS_SUPER 8  /* blocks that share a scale of scales (K types, IQ4_XS) */
+#define FS_SUPER 8  /* blocks whose sums are added up as whole numbers; K types, IQ4_XS: in files too */
+/* Q8, Q4: matmuls round the scales of FS_SUPER blocks as they round activations, to levels: whole
+ * numbers up to 255, so that a level times a weight has 16 bits at most. What a level is worth hangs
+ * on the exponent e of the largest scale (2^e to 2^(e + 1)) alone: 2^e / 127.5. */
+#define FS_LEAST_SCALE 6e-8f /* as if the largest were this: the least half */
+#define FS_LEVELS_IN_ONE 0x827f0000u /* 127.5, its exponent that of 2^127 more: take e's off */
+#define FS_UNIT (0x3c008081u - 0x3f800000u) /* 1 / 127.5, its exponent that of 1 less: add e's */
+#define FS_EXPONENT 0x7f800000u
 
 /* they are the FS_PACK_... of fireside.h; from FS_Q8 on activations are rounded to int8 */
 enum fs_kind {
@@ -65,10 +72,9 @@ typedef struct fs_acts {
     int64_t f_stride;
     const int8_t *q; /* [rows][blocks * 32], rows q_stride apart */
     int64_t q_stride;
-    const float *scale;   /* [rows][blocks], rows b_stride apart */
+    const float *scale;   /* [rows][blocks], rows b_stride apart; Q8, Q4: one for FS_SUPER blocks */
     const int32_t *shift; /* [rows][blocks]: made of the block's sum of q, see fs_offset() */
     int64_t b_stride;
-    int8_t *scratch; /* [blocks * 512], the calling thread's own; 64-byte aligned */
     /* What this thread will read behind panel ahead_end, with one row; NULL: the panels there. */
     const uint8_t *ahead;
     int32_t ahead_end;
@@ -133,6 +139,9 @@ typedef struct fs_kernels {
     /* x: [width] -> q: [blocks * 32], scale and shift: [blocks]; offset: see fs_offset() */
     void (*quantise)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                      int32_t *shift);
+    /* the same with a scale for FS_SUPER blocks: scale [ceil(blocks / FS_SUPER)] */
+    void (*quantise_wide)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
+                          int32_t *shift);
     /* scores, softmax and weighted values of up to FS_QUERIES queries */
     void (*attend)(const fs_attend *a);
     /* x: [count] -> y: [count] as 16-bit patterns, to nearest even, at most 65504 in size */
@@ -173,6 +182,8 @@ static inline int64_t fs_scale_bytes(int kind)
     return kind == FS_Q4_1 || kind == FS_Q5_1 ? 64 : 32;
 }
 
+/* whether FS_SUPER blocks of activations share a scale */
+static inline int fs_is_wide(int kind) { return kind == FS_Q8 || kind == FS_Q4; }
 static inline int fs_is_super(int kind) { return kind >= FS_Q4_K; }
 static inline int fs_has_minima(int kind)
 {

@@ -1,9 +1,13 @@
 /* AMX int8 (Intel Sapphire Rapids and later) for many rows at once; the rest is AVX-512's.
  *
- * A tile holds 16 rows of activations x 32 columns, or one block of a panel: 32 columns x 16 rows of
- * weights. Its products are a block's exact integer sums, so the float chain behind them, and with
- * it every result, is the other kernels'. What bounds the speed is that chain, not the tiles: a
- * convert, a multiply and a fma for 512 products. */
+ * A weight of Q8 or Q4 times its block's level (see FS_LEVELS) has up to 16 bits: two planes of
+ * bytes, whose products with the activations tiles add up over FS_SUPER blocks. What one plane's
+ * tile holds then counts 256 (Q4: 16) of the other's; together they are the exact sum that the other
+ * kernels have, so the float chain behind it, and with it every result, is theirs.
+ *
+ * Tile instructions leave room for others, but only for those that stand right beside them: a tile
+ * that is stored holds up all that comes behind. So the floats of two tiles before stand between
+ * the products of one. */
 #include "kernels.h"
 #if defined(FS_X86) && defined(FS_HAVE_AMX)
 #include <immintrin.h>
@@ -16,14 +20,11 @@
 #pragma GCC target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c")
 #endif
 
+#define FS_ALWAYS static inline __attribute__((always_inline))
+
 enum { ROWS = 16, FEWEST = 12 }; /* fewer rows than FEWEST are faster without tiles */
-/* tile registers, two of each in turn; macros, because gcc writes the name into the instruction */
-#define C0 0
-#define C1 1
-#define A0 2
-#define A1 3
-#define B0 4
-#define B1 5
+enum { MOST = 128 };             /* rows for which a panel's weights are taken apart once */
+enum { STEP = 64, STEPS = FS_SUPER * FS_BLOCK / STEP }; /* columns of a tile */
 
 typedef struct {
     uint8_t palette, start_row, reserved[14];
@@ -34,113 +35,302 @@ typedef struct {
 static void begin_tiles(void)
 {
     fs_tiles t = {.palette = 1};
-    for (int i = C0; i <= C1; i++) t.rows[i] = ROWS, t.bytes[i] = FS_LANES * 4;
-    for (int i = A0; i <= A1; i++) t.rows[i] = ROWS, t.bytes[i] = FS_BLOCK;
-    for (int i = B0; i <= B1; i++) t.rows[i] = FS_BLOCK / 4, t.bytes[i] = FS_LANES * 4;
+    for (int i = 0; i < 8; i++) t.rows[i] = ROWS, t.bytes[i] = 64;
     /* gcc 12 thinks that loading reads 8 bytes of the 64, and may drop what is stored behind them */
     __asm__ volatile("" : : "r"(&t) : "memory");
     _tile_loadconfig(&t);
 }
 
-/* a panel's weights as signed bytes: y [blocks][8 groups][16 rows][4 columns] */
-static void unpack_q8(const fs_matrix *w, const uint8_t *panel, int8_t *y)
+/* what a thread works with: two panels, FS_SUPER blocks of them at a time */
+typedef struct {
+    _Alignas(64) uint8_t planes[2][STEPS][2][STEP * FS_LANES]; /* the high bytes, then the low ones */
+    int32_t sums[2][4][ROWS * FS_LANES];                       /* of the last two tiles' rows */
+    float acc[2][MOST * FS_LANES];
+    float unit[4][2][FS_LANES]; /* of the last times FS_SUPER blocks; see fs_levels() */
+} fs_work;
+
+/* Levels of n blocks, twice 16 bits a row, and what one of them is worth. */
+static void find_levels(const uint8_t *halfs, int64_t n, __m512i *levels, float *unit)
+{
+    __m512 most = _mm512_set1_ps(FS_LEAST_SCALE), d[FS_SUPER];
+    for (int64_t i = 0; i < n; i++) {
+        d[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(halfs + i * 32)));
+        most = _mm512_max_ps(_mm512_abs_ps(d[i]), most);
+    }
+    const __m512i exponent = _mm512_set1_epi32((int)FS_EXPONENT);
+    const __m512i e = _mm512_and_si512(_mm512_castps_si512(most), exponent);
+    const __m512 levels_in_one =
+        _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE), e));
+    for (int64_t i = 0; i < n; i++) {
+        __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(d[i], levels_in_one));
+        levels[i] = _mm512_mask_mov_epi16(_mm512_slli_epi32(level, 16), 0x55555555, level);
+    }
+    _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT), e));
+}
+
+/* Weights of n blocks times their levels, a block is [8 groups][16 rows][4 columns]: bytes of even
+ * and of odd columns are multiplied as numbers of 16 bits. */
+static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
 {
     const __m512i offset = _mm512_set1_epi8(-128);
-    for (int64_t i = 0; i < (int64_t)w->blocks * 512; i += 64)
-        _mm512_store_si512(y + i, _mm512_xor_si512(_mm512_loadu_si512(panel + i), offset));
-}
-
-static void unpack_q4(const fs_matrix *w, const uint8_t *panel, int8_t *y)
-{
-    const __m512i mask = _mm512_set1_epi8(15), offset = _mm512_set1_epi8(8);
-    for (int64_t b = 0; b < w->blocks; b++, panel += 256, y += 512)
-        for (int g = 0; g < 4; g++) {
-            __m512i a = _mm512_loadu_si512(panel + g * 64);
-            __m512i low = _mm512_and_si512(a, mask);
-            __m512i high = _mm512_and_si512(_mm512_srli_epi16(a, 4), mask);
-            _mm512_store_si512(y + g * 64, _mm512_sub_epi8(low, offset));
-            _mm512_store_si512(y + (g + 4) * 64, _mm512_sub_epi8(high, offset));
+    const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
+    for (int64_t b = 0; b < n; b++, w += 512) {
+        uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
+        _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
+            __m512i a = _mm512_xor_si512(_mm512_loadu_si512(w + g * 64), offset);
+            __m512i x = _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8);
+            __m512i y = _mm512_srai_epi16(a, 8);
+            x = _mm512_mullo_epi16(x, levels[b]);
+            y = _mm512_mullo_epi16(y, levels[b]);
+            _mm512_store_si512(high + g * 64, _mm512_mask_mov_epi8(_mm512_srli_epi16(x, 8), odd, y));
+            _mm512_store_si512(low + g * 64, _mm512_mask_mov_epi8(x, odd, _mm512_slli_epi16(y, 8)));
         }
+    }
 }
 
-#define MULTIPLY(A, B, C, block, sums)                       \
-    do {                                                     \
-        _tile_loadd(A, q + (block) * FS_BLOCK, x->q_stride); \
-        _tile_loadd(B, weights + (block) * 512, 64);         \
-        _tile_zero(C);                                       \
-        _tile_dpbssd(C, A, B);                               \
-        _tile_stored(C, sums, 64);                           \
+/* A level's size is 16 * up + down, both up to 15, so their products with -8..8 fit into a byte: two
+ * bytes are multiplied at once as one number of 16 bits. Where the level is negative its sign goes to
+ * the weight: u - 8 becomes 16 - u - 8. */
+static void unpack_q4(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
+{
+    const __m512i mask = _mm512_set1_epi8(15), sixteen = _mm512_set1_epi8(16);
+    const __m512i eight = _mm512_set1_epi16(0x0808);
+    for (int64_t b = 0; b < n; b++, w += 256) {
+        const __mmask64 negative = _mm512_movepi8_mask(_mm512_srai_epi16(levels[b], 15));
+        const __m512i size = _mm512_abs_epi16(levels[b]);
+        const __m512i up = _mm512_srli_epi16(size, 4);
+        const __m512i down = _mm512_and_si512(size, _mm512_set1_epi16(15));
+        const __m512i up8 = _mm512_mullo_epi16(up, eight), down8 = _mm512_mullo_epi16(down, eight);
+        uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
+        _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
+            __m512i a = _mm512_loadu_si512(w + g % 4 * 64);
+            __m512i u = _mm512_and_si512(g < 4 ? a : _mm512_srli_epi16(a, 4), mask);
+            u = _mm512_mask_sub_epi8(u, negative, sixteen, u);
+            _mm512_store_si512(high + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, up), up8));
+            _mm512_store_si512(low + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, down), down8));
+        }
+    }
+}
+
+/* A tile of 16 rows of x and what becomes of its sums. */
+typedef struct {
+    int32_t row, rows;   /* rows that are kept */
+    int32_t panel, both; /* whether there is a panel + 1 */
+    int32_t super, first, last; /* which of the row's times FS_SUPER blocks */
+    int32_t unit;               /* where theirs is */
+} fs_item;
+
+/* What adding up an item's sums takes, in registers as far as there are any. */
+typedef struct {
+    const float *scale;
+    int64_t scale_step;
+    __m512 unit[2];
+    const int32_t *sums;
+    float *acc;
+    __mmask16 going_on; /* none for the first item of a row */
+    float *to;
+    int64_t stride;
+    __mmask16 lanes[2], add;
+    __m512 bias[2];
+    int32_t rows;
+} fs_adding;
+
+FS_ALWAYS fs_adding adding(const fs_matrix *w, const fs_acts *x, const fs_out *out, fs_work *work,
+                           const fs_item *item, int parity)
+{
+    fs_adding a = {.scale = x->scale + item->row * x->b_stride + item->super,
+                   .scale_step = x->b_stride,
+                   .sums = work->sums[parity][0],
+                   .acc = work->acc[0] + item->row % MOST * FS_LANES,
+                   .going_on = item->first ? 0 : 0xffff,
+                   .to = out->data + item->row * out->stride + (int64_t)item->panel * FS_LANES,
+                   .stride = out->stride,
+                   .add = out->add ? 0xffff : 0,
+                   .rows = item->rows};
+    for (int p = 0; p < 2; p++) {
+        const int32_t n = w->rows - (item->panel + p) * FS_LANES;
+        a.lanes[p] = n >= FS_LANES ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1u) : 0;
+        if (p && !item->both) a.lanes[p] = 0;
+        a.unit[p] = _mm512_load_ps(work->unit[item->unit][p]);
+        a.bias[p] = out->bias ? _mm512_maskz_loadu_ps(a.lanes[p], out->bias + (item->panel + p) * FS_LANES)
+                              : _mm512_setzero_ps();
+    }
+    return a;
+}
+
+/* the sums of row r of an item, times its scales, to what the panels have of that row by now */
+FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_adding *a, const int r)
+{
+    const __m512 scale = _mm512_set1_ps(a->scale[r * a->scale_step]);
+    _Pragma("GCC unroll 2") for (int p = 0; p < 2; p++) {
+        float *acc = a->acc + (p * MOST + r) * FS_LANES;
+        const int32_t *high = a->sums + (2 * p * ROWS + r) * FS_LANES;
+        __m512i sum = _mm512_slli_epi32(_mm512_load_si512(high), KIND == FS_Q8 ? 8 : 4);
+        sum = _mm512_add_epi32(sum, _mm512_load_si512(high + ROWS * FS_LANES));
+        __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(a->unit[p], scale),
+                                   _mm512_maskz_load_ps(a->going_on, acc));
+        if (!LAST) {
+            _mm512_store_ps(acc, y);
+        } else {
+            float *to = a->to + r * a->stride + p * FS_LANES;
+            const __mmask16 lanes = r < a->rows ? a->lanes[p] : 0;
+            /* nothing is added to what is kept, not even a zero: it might be -0 */
+            y = _mm512_mask_add_ps(y, a->add, _mm512_maskz_loadu_ps(lanes & a->add, to), y);
+            if (BIAS) y = _mm512_add_ps(y, a->bias[p]);
+            _mm512_mask_storeu_ps(to, lanes, y);
+        }
+        __asm__ volatile("" : "+v"(y)); /* stays where it is: beside a product */
+    }
+}
+
+/* products with the high bytes are signed, with Q8's low ones not */
+#define PRODUCT(C, A, B, LOW)                       \
+    do {                                            \
+        if (KIND == FS_Q8 && (LOW))                 \
+            _tile_dpbsud(C, A, B);                  \
+        else                                        \
+            _tile_dpbssd(C, A, B);                  \
+    } while (0)
+#define BESIDE(r) \
+    if (BEFORE) add_row(KIND, BEFORE > 1, BEFORE > 2, &a, r)
+
+/* 64 columns of a tile; tile registers: 0 to 3 sums of both panels' planes, 4 activations, 5 to 7
+ * weights */
+#define COLUMNS(k)                                                   \
+    do {                                                             \
+        _tile_loadd(4, q + (k) * STEP, x->q_stride);                 \
+        for (int i = 0; i < lines; i++, next += 64) {                \
+            _mm_prefetch(next, _MM_HINT_T1);                              \
+            _mm_prefetch(next + next_panel, _MM_HINT_T1);             \
+        }                                                            \
+        if ((k) == 0 && store) _tile_stored(0, sums[0], 64);         \
+        if ((k) == 0) _tile_zero(0);                                 \
+        _tile_loadd(5, work->planes[0][k][0], 64);                   \
+        PRODUCT(0, 4, 5, 0);                                         \
+        BESIDE(4 * (k));                                             \
+        if ((k) == 0 && store) _tile_stored(1, sums[1], 64);         \
+        if ((k) == 0) _tile_zero(1);                                 \
+        _tile_loadd(6, work->planes[0][k][1], 64);                   \
+        PRODUCT(1, 4, 6, 1);                                         \
+        BESIDE(4 * (k) + 1);                                         \
+        if ((k) == 0 && store) _tile_stored(2, sums[2], 64);         \
+        if ((k) == 0) _tile_zero(2);                                 \
+        _tile_loadd(7, work->planes[1][k][0], 64);                   \
+        PRODUCT(2, 4, 7, 0);                                         \
+        BESIDE(4 * (k) + 2);                                         \
+        if ((k) == 0 && store) _tile_stored(3, sums[3], 64);         \
+        if ((k) == 0) _tile_zero(3);                                 \
+        _tile_loadd(5, work->planes[1][k][1], 64);                   \
+        PRODUCT(3, 4, 5, 1);                                         \
+        BESIDE(4 * (k) + 3);                                         \
     } while (0)
 
-#define ACCUMULATE(block, sums)                                                              \
-    do {                                                                                     \
-        const __m256i *halfs = (const __m256i *)(scales + (block) * 32);                     \
-        const float *xs = scale + (block);                                                   \
-        __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256(halfs));                               \
-        _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++) {                            \
-            __m512 s = _mm512_cvtepi32_ps(_mm512_load_si512((sums) + r * FS_LANES));         \
-            __m512 f = _mm512_mul_ps(d, _mm512_set1_ps(xs[r * x->b_stride]));                \
-            acc[r] = _mm512_fmadd_ps(s, f, acc[r]);                                          \
-        }                                                                                    \
-    } while (0)
-
-/* out rows [row, row + 16), of which `rows` are kept, of one panel; weights as unpacked */
-static void tile_rows(const fs_matrix *w, const int8_t *weights, const uint8_t *scales,
-                      const fs_acts *x, const fs_out *out, int32_t row, int32_t rows,
-                      int32_t panel)
+static void store_sums(int32_t sums[4][ROWS * FS_LANES])
 {
-    const int8_t *q = x->q + row * x->q_stride;
-    const float *scale = x->scale + row * x->b_stride;
-    const int64_t last = w->blocks - 1;
-    _Alignas(64) int32_t sums[2][ROWS * FS_LANES];
-    __m512 acc[ROWS];
-    int64_t b = 0;
-    _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++) acc[r] = _mm512_setzero_ps();
-    MULTIPLY(A0, B0, C0, 0, sums[0]);
-    /* The next block's tiles run behind this one's floats. Tried: four blocks in flight, stores
-     * put off behind the floats: 10% slower. */
-    for (; b + 2 <= last; b += 2) {
-        MULTIPLY(A1, B1, C1, b + 1, sums[1]);
-        ACCUMULATE(b, sums[0]);
-        MULTIPLY(A0, B0, C0, b + 2, sums[0]);
-        ACCUMULATE(b + 1, sums[1]);
-    }
-    if (b < last) {
-        MULTIPLY(A1, B1, C1, b + 1, sums[1]);
-        ACCUMULATE(b, sums[0]);
-        ACCUMULATE(b + 1, sums[1]);
-    } else {
-        ACCUMULATE(b, sums[0]);
-    }
-    int32_t n = w->rows - panel * FS_LANES;
-    __mmask16 lanes = n >= FS_LANES ? 0xffff : (__mmask16)((1u << n) - 1u);
-    _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++) {
-        if (r >= rows) break;
-        float *p = out->data + (row + r) * out->stride + (int64_t)panel * FS_LANES;
-        if (out->add) acc[r] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, p), acc[r]);
-        if (out->bias) {
-            const float *bias = out->bias + (int64_t)panel * FS_LANES;
-            acc[r] = _mm512_add_ps(acc[r], _mm512_maskz_loadu_ps(lanes, bias));
+    _tile_stored(0, sums[0], 64);
+    _tile_stored(1, sums[1], 64);
+    _tile_stored(2, sums[2], 64);
+    _tile_stored(3, sums[3], 64);
+}
+
+/* The products of an item's `steps` times 64 columns, beside the floats of the item before the last
+ * one, whose own sums are stored on the way: into sums[!parity]. */
+FS_ALWAYS void run_item(const int KIND, const int BEFORE, const fs_acts *x, fs_work *work, const int8_t *q,
+                        const int steps, const fs_adding a, const int store, const int parity,
+                        const char *next, int64_t next_panel, const int lines)
+{
+    int32_t(*sums)[ROWS * FS_LANES] = work->sums[!parity];
+    COLUMNS(0);
+    if (steps > 1) COLUMNS(1);
+    if (steps > 2) COLUMNS(2);
+    if (steps > 3) COLUMNS(3);
+    if (BEFORE)
+        for (int r = 4 * steps; r < ROWS; r++) BESIDE(r);
+}
+
+/* Rows [row, row + rows) of panels [panel, panel_end), at most MOST rows. Items go on from one pair of
+ * panels to the next: the floats of an item are two items behind its products. */
+FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x, const fs_out *out,
+                            int32_t row, int32_t rows, int32_t panel, int32_t panel_end)
+{
+    const int64_t size = KIND == FS_Q8 ? 512 : 256;
+    const int32_t tiles = (rows + ROWS - 1) / ROWS;
+    fs_work here, *work = &here;
+    fs_item items[2] = {{0}};
+    int32_t done = 0, unit = 0;
+    for (; panel < panel_end; panel += 2) {
+        const int both = panel + 1 < panel_end;
+        for (int32_t first = 0; first < w->blocks; first += FS_SUPER, unit = (unit + 1) % 4) {
+            const int64_t n = w->blocks - first < FS_SUPER ? w->blocks - first : FS_SUPER;
+            const int32_t super = first / FS_SUPER;
+            const uint8_t *numbers = w->data + panel * w->panel_bytes + first * size;
+            for (int p = 0; p < 2; p++) {
+                __m512i levels[FS_SUPER];
+                const uint8_t *from = numbers + (both ? p : 0) * w->panel_bytes;
+                const uint8_t *scales = from + (w->blocks - first) * size + first * 32;
+                find_levels(scales, n, levels, work->unit[unit][p]);
+                (KIND == FS_Q8 ? unpack_q8 : unpack_q4)(from, levels, n, work->planes[p]);
+                if (n % 2) {
+                    memset(work->planes[p][n / 2][0] + 512, 0, 512);
+                    memset(work->planes[p][n / 2][1] + 512, 0, 512);
+                }
+            }
+            /* what comes next */
+            const int steps = (int)((n + 1) / 2);
+            const char *next = (const char *)(first + FS_SUPER < w->blocks
+                                                  ? numbers + FS_SUPER * size
+                                                  : numbers - first * size + 2 * w->panel_bytes);
+            const int lines = (int)(FS_SUPER * size / 64 + tiles * steps - 1) / (tiles * steps);
+            __asm__ volatile("" : : : "memory"); /* what tiles load is not known to the compiler */
+            for (int32_t t = 0; t < tiles; t++, done++) {
+                const int32_t at = row + t * ROWS, parity = done % 2;
+                const fs_item item = {at, row + rows - at < ROWS ? row + rows - at : ROWS, panel, both,
+                                      super, first == 0, first + FS_SUPER >= w->blocks, unit};
+                const int8_t *q = x->q + at * x->q_stride + first * FS_BLOCK;
+                const fs_item *before = &items[parity];
+                const char *ahead = next + t * steps * lines * 64;
+                const fs_adding a = adding(w, x, out, work, before, parity);
+#define RUN(BEFORE) \
+    run_item(KIND, BEFORE, x, work, q, steps, a, done > 0, parity, ahead, w->panel_bytes, lines)
+                if (done < 2)
+                    RUN(0);
+                else if (!before->last)
+                    RUN(1);
+                else if (!out->bias)
+                    RUN(2);
+                else
+                    RUN(3);
+                items[parity] = item;
+            }
         }
-        _mm512_mask_storeu_ps(p, lanes, acc[r]);
+    }
+    if (!done) return;
+    store_sums(work->sums[(done - 1) % 2]);
+    for (int32_t i = done > 1 ? done - 2 : 0; i < done; i++) {
+        const fs_adding a = adding(w, x, out, work, &items[i % 2], i % 2);
+        for (int r = 0; r < ROWS; r++)
+            if (!items[i % 2].last)
+                add_row(KIND, 0, 0, &a, r);
+            else if (!out->bias)
+                add_row(KIND, 1, 0, &a, r);
+            else
+                add_row(KIND, 1, 1, &a, r);
     }
 }
 
-static void matmul_tiles(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,
-                         int32_t panel, int32_t panel_end)
+static void matmul_q8(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t row, int32_t rows,
+                      int32_t panel, int32_t panel_end)
 {
-    const int64_t size = w->kind == FS_Q8 ? 512 : 256;
     begin_tiles();
-    for (; panel < panel_end; panel++) {
-        const uint8_t *packed = w->data + panel * w->panel_bytes;
-        if (w->kind == FS_Q8)
-            unpack_q8(w, packed, x->scratch);
-        else
-            unpack_q4(w, packed, x->scratch);
-        for (int32_t row = 0; row < rows; row += ROWS)
-            tile_rows(w, x->scratch, packed + w->blocks * size, x, out, row,
-                      rows - row < ROWS ? rows - row : ROWS, panel);
-    }
+    matmul_tiles(FS_Q8, w, x, out, row, rows, panel, panel_end);
+    _tile_release();
+}
+
+static void matmul_q4(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t row, int32_t rows,
+                      int32_t panel, int32_t panel_end)
+{
+    begin_tiles();
+    matmul_tiles(FS_Q4, w, x, out, row, rows, panel, panel_end);
     _tile_release();
 }
 
@@ -152,7 +342,13 @@ static void matmul(const fs_matrix *w, const fs_acts *x, const fs_out *out, int3
                    int32_t panel, int32_t panel_end)
 {
     int32_t rest = rows % ROWS, tiled = rest < FEWEST ? rows - rest : rows;
-    if (tiled) matmul_tiles(w, x, out, tiled, panel, panel_end);
+    for (int32_t row = 0; row < tiled; row += MOST) {
+        const int32_t n = tiled - row < MOST ? tiled - row : MOST;
+        if (w->kind == FS_Q8)
+            matmul_q8(w, x, out, row, n, panel, panel_end);
+        else
+            matmul_q4(w, x, out, row, n, panel, panel_end);
+    }
     if (tiled < rows) {
         fs_acts few = *x;
         fs_out below = *out;

@@ -23,18 +23,35 @@ FS_INLINE w8 q8_of(w64 w)
     return (w8){{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)}, w};
 }
 #define q8_load(p) q8_of(w_load(p))
-FS_INLINE __m256i q8_products(__m256i size, __m256i sign, x4 x)
+/* the same level for both numbers of 16 bits in a lane, in place of the 1 that would add them up */
+#define FS_OWN_LEVELS
+typedef i16x q8_level;
+FS_INLINE __m256i q8_twice(__m256i level)
 {
-    __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x, sign));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return _mm256_blend_epi16(level, _mm256_slli_epi32(level, 16), 0xaa);
+}
+FS_INLINE q8_level q8_level_of(i16x level)
+{
+    return (q8_level){q8_twice(level.a), q8_twice(level.b)};
+}
+FS_INLINE __m256i q8_products(__m256i size, __m256i sign, x4 x, __m256i level)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(x, sign)), level);
+}
+FS_INLINE q8_sum q8_add(q8_sum sum, w8 w, x4 x, q8_level level)
+{
+    return (q8_sum){_mm256_add_epi32(sum.a, q8_products(w.size.a, w.sign.a, x, level.a)),
+                    _mm256_add_epi32(sum.b, q8_products(w.size.b, w.sign.b, x, level.b))};
 }
 FS_INLINE q8_sum q8_dot(q8_sum sum, w8 w, x4 x)
 {
-    return (q8_sum){_mm256_add_epi32(sum.a, q8_products(w.size.a, w.sign.a, x)),
-                    _mm256_add_epi32(sum.b, q8_products(w.size.b, w.sign.b, x))};
+    const __m256i ones = _mm256_set1_epi16(1);
+    return q8_add(sum, w, x, (q8_level){ones, ones});
 }
 #define q8_start(shift) ((void)(shift), int_set(0))
 #define q8_finish(sum, shift) (sum)
+#define q8_begin(total, shift) ((void)(shift), (total))
+#define q8_end(total, sum, shift, level) (sum)
 
 /* Q4: eight pairs of products up to 15 * 127 each fit into 16 bits: 30,480. */
 typedef struct {

@@ -13,23 +13,42 @@
 
 #include "functions_body.h"
 
+/* GROUP activations share a scale: 32, or 256 */
+FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t offset, int8_t *q,
+                        float *scale, int32_t *shift)
+{
+    for (int32_t group = 0; group < width; group += GROUP, scale++) {
+        const int32_t end = width - group < GROUP ? width : group + GROUP;
+        v16 most = v_set(0.0f);
+        for (int32_t i = group; i < end; i += FS_LANES)
+            most = v_max(v_abs(end - i >= FS_LANES ? v_load(x + i) : v_load_n(x + i, end - i)), most);
+        const float amax = v_hmax(most);
+        /* below 1e-30 the inverse could overflow: such a block counts as zero */
+        const v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
+        *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
+        for (int32_t i = group; i < end; i += FS_BLOCK, q += FS_BLOCK, shift++) {
+            const int n = end - i;
+            v16 a = n >= FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
+            v16 b = n >= FS_BLOCK ? v_load(x + i + FS_LANES)
+                    : n > FS_LANES ? v_load_n(x + i + FS_LANES, n - FS_LANES)
+                                   : v_set(0.0f);
+            int32_t first = v_store_i8(q, v_mul(a, inverse));
+            int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
+            *shift = offset == FS_HALVES ? first + second * 65536 : -offset * (first + second);
+        }
+    }
+}
+
 static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                         int32_t *shift)
 {
-    for (int32_t i = 0; i < width; i += FS_BLOCK, q += FS_BLOCK, scale++, shift++) {
-        int n = width - i;
-        v16 a = n >= FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
-        v16 b = n >= FS_BLOCK ? v_load(x + i + FS_LANES)
-                : n > FS_LANES ? v_load_n(x + i + FS_LANES, n - FS_LANES)
-                               : v_set(0.0f);
-        float amax = v_hmax(v_max(v_abs(a), v_abs(b)));
-        /* below 1e-30 the inverse could overflow: such a block counts as zero */
-        v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
-        *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
-        int32_t first = v_store_i8(q, v_mul(a, inverse));
-        int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
-        *shift = offset == FS_HALVES ? first + second * 65536 : -offset * (first + second);
-    }
+    fs_round(FS_BLOCK, x, width, offset, q, scale, shift);
+}
+
+static void fs_quantise_wide(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
+                             int32_t *shift)
+{
+    fs_round(FS_SUPER * FS_BLOCK, x, width, offset, q, scale, shift);
 }
 
 /* One row: what is prefetched stands `far` bytes behind what is read now, from block `turn` on
@@ -105,6 +124,25 @@ FS_TILE_FLOAT(fs_tile_f32, float, v_load)
 FS_TILE_FLOAT(fs_tile_f16, uint16_t, v_half)
 FS_TILE_FLOAT(fs_tile_bf16, uint16_t, v_brain)
 
+/* Scales of n blocks of a panel as levels, and what a level is worth; see FS_LEAST_SCALE */
+FS_INLINE void fs_levels(const uint8_t *halfs, const int64_t n, i16x *levels, v16 *unit)
+{
+    v16 most = v_set(FS_LEAST_SCALE), levels_in_one;
+    FS_UNROLL for (int64_t i = 0; i < n; i++) most = v_max(v_abs(v_half(halfs + i * 32)), most);
+    v_units(most, &levels_in_one, unit);
+    FS_UNROLL for (int64_t i = 0; i < n; i++)
+        levels[i] = v_nearest(v_mul(v_half(halfs + i * 32), levels_in_one));
+}
+
+/* A block's sum times its level, for Q8. AVX2 multiplies by it earlier, in place of a 1. */
+#ifndef FS_OWN_LEVELS
+typedef i16x q8_level;
+#define q8_level_of(level) (level)
+#define q8_begin(total, shift) q8_start(shift)
+#define q8_add(sum, w, x, level) q8_dot(sum, w, x)
+#define q8_end(total, sum, shift, level) i_mla(total, q8_finish(sum, shift), level)
+#endif
+
 FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs_acts *x,
                           const fs_out *out, int32_t row, int32_t panel)
 {
@@ -117,33 +155,46 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
     int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t b = 0; b < w->blocks; b++) {
-        if (b == plan.turn) far = plan.behind;
-        q8_sum sum[MAX_P][MAX_R];
-        FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q8_start(shift[r * x->b_stride + b]);
-        FS_UNROLL for (int g = 0; g < 8; g++)
-        {
-            w8 a[MAX_P];
-            FS_EACH_PANEL
-            {
-                a[p] = q8_load(weights + p * step + b * 512 + g * 64);
-                if (R == 1) v_prefetch(weights + p * step + b * 512 + g * 64 + far);
-                else if (row == 0) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
-            }
-            FS_EACH_ROW
-            {
-                x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
-                FS_EACH_PANEL sum[p][r] = q8_dot(sum[p][r], a[p], c);
-            }
-        }
+    for (int64_t first = 0; first < w->blocks; first += FS_SUPER) {
+        const int64_t end = w->blocks - first < FS_SUPER ? w->blocks : first + FS_SUPER;
+        i16x levels[MAX_P][FS_SUPER], total[MAX_P][MAX_R];
+        v16 unit[MAX_P];
         FS_EACH_PANEL
         {
-            v16 d = v_half(weights + p * step + scales + b * 32);
-            FS_EACH_ROW
+            const uint8_t *halfs = weights + p * step + scales + first * 32;
+            if (end - first == FS_SUPER) fs_levels(halfs, FS_SUPER, levels[p], &unit[p]);
+            else fs_levels(halfs, end - first, levels[p], &unit[p]);
+        }
+        FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
+        for (int64_t b = first; b < end; b++) {
+            if (b == plan.turn) far = plan.behind;
+            q8_sum sum[MAX_P][MAX_R];
+            q8_level level[MAX_P];
+            FS_EACH_PANEL level[p] = q8_level_of(levels[p][b - first]);
+            FS_EACH_ROW FS_EACH_PANEL
+            sum[p][r] = q8_begin(total[p][r], shift[r * x->b_stride + b]);
+            FS_UNROLL for (int g = 0; g < 8; g++)
             {
-                v16 s = v_from_int(q8_finish(sum[p][r], shift[r * x->b_stride + b]));
-                acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
+                w8 a[MAX_P];
+                FS_EACH_PANEL
+                {
+                    a[p] = q8_load(weights + p * step + b * 512 + g * 64);
+                    if (R == 1) v_prefetch(weights + p * step + b * 512 + g * 64 + far);
+                    else if (row == 0) v_prefetch(weights + (p + P) * step + b * 512 + g * 64);
+                }
+                FS_EACH_ROW
+                {
+                    x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
+                    FS_EACH_PANEL sum[p][r] = q8_add(sum[p][r], a[p], c, level[p]);
+                }
             }
+            FS_EACH_PANEL FS_EACH_ROW
+            total[p][r] = q8_end(total[p][r], sum[p][r], shift[r * x->b_stride + b], level[p]);
+        }
+        FS_EACH_PANEL FS_EACH_ROW
+        {
+            v16 factor = v_mul(unit[p], v_set(scale[r * x->b_stride + first / FS_SUPER]));
+            acc[p][r] = v_fma(v_from_int(total[p][r]), factor, acc[p][r]);
         }
     }
     FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
@@ -161,37 +212,48 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
     int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t b = 0; b < w->blocks; b++) {
-        if (b == plan.turn) far = plan.behind;
-        q4_sum sum[MAX_P][MAX_R];
-        FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q4_start(shift[r * x->b_stride + b]);
-        FS_UNROLL for (int g = 0; g < 4; g++)
-        {
-            w64 low[MAX_P], high[MAX_P];
-            FS_EACH_PANEL
-            {
-                w64 a = w_load(weights + p * step + b * 256 + g * 64);
-                if (R == 1) v_prefetch(weights + p * step + b * 256 + g * 64 + far);
-                else if (row == 0) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
-                low[p] = w_low(a);
-                high[p] = w_high(a);
-            }
-            FS_EACH_ROW
-            {
-                const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
-                x4 c0 = x4_load(c), c1 = x4_load(c + 16);
-                FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], low[p], c0);
-                FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], high[p], c1);
-            }
-        }
+    for (int64_t first = 0; first < w->blocks; first += FS_SUPER) {
+        const int64_t end = w->blocks - first < FS_SUPER ? w->blocks : first + FS_SUPER;
+        i16x levels[MAX_P][FS_SUPER], total[MAX_P][MAX_R];
+        v16 unit[MAX_P];
         FS_EACH_PANEL
         {
-            v16 d = v_half(weights + p * step + scales + b * 32);
-            FS_EACH_ROW
+            const uint8_t *halfs = weights + p * step + scales + first * 32;
+            if (end - first == FS_SUPER) fs_levels(halfs, FS_SUPER, levels[p], &unit[p]);
+            else fs_levels(halfs, end - first, levels[p], &unit[p]);
+        }
+        FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
+        for (int64_t b = first; b < end; b++) {
+            if (b == plan.turn) far = plan.behind;
+            q4_sum sum[MAX_P][MAX_R];
+            FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q4_start(shift[r * x->b_stride + b]);
+            FS_UNROLL for (int g = 0; g < 4; g++)
             {
-                v16 s = v_from_int(q4_finish(sum[p][r], shift[r * x->b_stride + b]));
-                acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
+                w64 low[MAX_P], high[MAX_P];
+                FS_EACH_PANEL
+                {
+                    w64 a = w_load(weights + p * step + b * 256 + g * 64);
+                    if (R == 1) v_prefetch(weights + p * step + b * 256 + g * 64 + far);
+                    else if (row == 0) v_prefetch(weights + (p + P) * step + b * 256 + g * 64);
+                    low[p] = w_low(a);
+                    high[p] = w_high(a);
+                }
+                FS_EACH_ROW
+                {
+                    const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
+                    x4 c0 = x4_load(c), c1 = x4_load(c + 16);
+                    FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], low[p], c0);
+                    FS_EACH_PANEL sum[p][r] = q4_dot(sum[p][r], high[p], c1);
+                }
             }
+            FS_EACH_PANEL FS_EACH_ROW
+            total[p][r] = i_mla16(total[p][r], q4_finish(sum[p][r], shift[r * x->b_stride + b]),
+                                  levels[p][b - first]);
+        }
+        FS_EACH_PANEL FS_EACH_ROW
+        {
+            v16 factor = v_mul(unit[p], v_set(scale[r * x->b_stride + first / FS_SUPER]));
+            acc[p][r] = v_fma(v_from_int(total[p][r]), factor, acc[p][r]);
         }
     }
     FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
@@ -254,7 +316,7 @@ FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
                [FS_Q8] = fs_matmul_q8, [FS_Q4] = fs_matmul_q4, FS_K_ENTRIES},                   \
     .rmsnorm = fs_rmsnorm,                                                                      \
     .layernorm = fs_layernorm, .activate = fs_activate, .softcap = fs_softcap,                  \
-    .softmax = fs_softmax, .quantise = fs_quantise, .attend = fs_attend_queries,              \
+    .softmax = fs_softmax, .quantise = fs_quantise, .quantise_wide = fs_quantise_wide, .attend = fs_attend_queries,              \
     .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \
     .quantise_q8_0 = fs_quantise_q8_0,                                                          \
     .quantise_q4_0 = fs_quantise_q4_0, .to_file = fs_to_file

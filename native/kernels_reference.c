@@ -105,12 +105,33 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 a)
     }
     return sum;
 }
+/* levels in 1 and what a level is worth where the largest scale is `most` */
+FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+{
+    EACH
+    {
+        uint32_t exponent, bits;
+        memcpy(&exponent, &most.f[lane], 4);
+        exponent &= FS_EXPONENT;
+        bits = FS_LEVELS_IN_ONE - exponent;
+        memcpy(&levels_in_one->f[lane], &bits, 4);
+        bits = FS_UNIT + exponent;
+        memcpy(&unit->f[lane], &bits, 4);
+    }
+}
 FS_INLINE v16 v_from_int(i16x a) { LANEWISE((float)a.i[lane]); }
 /* to the nearest whole number, halves away from zero; |a| <= 127 */
 FS_INLINE i16x v_round(v16 a)
 {
     i16x y;
     EACH y.i[lane] = (int32_t)roundf(a.f[lane]);
+    return y;
+}
+/* to the nearest whole number, halves to the even one */
+FS_INLINE i16x v_nearest(v16 a)
+{
+    i16x y;
+    EACH y.i[lane] = (int32_t)lrintf(a.f[lane]);
     return y;
 }
 FS_INLINE i16x v_trunc(v16 a)
@@ -131,6 +152,13 @@ FS_INLINE i16x i_join(i16x a, i16x b, int shift)
     return a;
 }
 FS_INLINE void i_store(void *p, i16x a) { memcpy(p, a.i, sizeof a.i); }
+/* sum + a * b; i_mla16: where a and b are within 16 bits */
+FS_INLINE i16x i_mla(i16x sum, i16x a, i16x b)
+{
+    EACH sum.i[lane] = (int32_t)((uint32_t)sum.i[lane] + (uint32_t)a.i[lane] * (uint32_t)b.i[lane]);
+    return sum;
+}
+#define i_mla16(sum, a, b) i_mla(sum, a, b)
 
 /* integer dots: 16 rows of 4 weights with the same 4 activations */
 FS_INLINE x4 x4_load(const int8_t *p)

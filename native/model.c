@@ -55,7 +55,6 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
     for (int32_t i = 0; i < m->threads; i++) {
         take(arena, 64); /* keeps neighbours off each other's cache lines */
         take_prepared(arena, m, 1, &m->mine[i]);
-        m->mine[i].scratch = take(arena, m->q_stride * FS_LANES);
         fs_attending *a = &m->attending[i];
         const int64_t width = m->layout.value_width;
         a->q = take(arena, FS_QUERIES * width * 4);
@@ -123,7 +122,7 @@ static int fill_model(fs_model *m, const fs_shape *shape)
         !m->attending || !m->mixing.begin || !m->mixing.place)
         return 0;
     for (int32_t i = 0; i < shape->n_buffers; i++) {
-        m->buffers[i].stride = fs_round_up(shape->widths[i], FS_LANES);
+        m->buffers[i].stride = odd_lines(shape->widths[i] * 4LL) / 4;
         if (m->buffers[i].stride > widest) widest = m->buffers[i].stride;
     }
     for (int32_t i = 0; i < shape->n_matrices; i++) {

@@ -21,7 +21,6 @@ typedef struct {
     int8_t *q;
     float *scale;
     int32_t *shift;
-    int8_t *scratch; /* for a kernel's own use, only in a thread's own */
 } fs_prepared;
 
 typedef struct {

@@ -157,8 +157,7 @@ static void matmul(const fs_worker *w, const fs_op *op)
                  .q_stride = m->q_stride,
                  .scale = from->scale,
                  .shift = from->shift,
-                 .b_stride = m->b_stride,
-                 .scratch = m->mine[w->index].scratch};
+                 .b_stride = m->b_stride};
     fs_out out = {fs_row_of(w, op->out, 0), stride_of(w, op->out), op->add,
                   op->bias < 0 ? NULL : m->vectors[op->bias]};
     if (w->rows == 1)

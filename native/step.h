@@ -80,8 +80,9 @@ static inline void fs_round_row(const fs_model *m, int32_t kind, const float *x,
                                 const fs_prepared *into, int64_t into_row)
 {
     if (kind < FS_Q8) return;
-    m->kernels.quantise(x, width, fs_offset(kind), into->q + into_row * m->q_stride,
-                        into->scale + into_row * m->b_stride, into->shift + into_row * m->b_stride);
+    (fs_is_wide(kind) ? m->kernels.quantise_wide : m->kernels.quantise)(
+        x, width, fs_offset(kind), into->q + into_row * m->q_stride,
+        into->scale + into_row * m->b_stride, into->shift + into_row * m->b_stride);
 }
 
 #endif

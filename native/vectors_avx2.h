@@ -125,6 +125,34 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)};
 }
+FS_INLINE void v_units_half(__m256 most, __m256 *levels_in_one, __m256 *unit)
+{
+    __m256i e = _mm256_and_si256(_mm256_castps_si256(most), _mm256_set1_epi32((int)FS_EXPONENT));
+    __m256i levels = _mm256_sub_epi32(_mm256_set1_epi32((int)FS_LEVELS_IN_ONE), e);
+    *levels_in_one = _mm256_castsi256_ps(levels);
+    *unit = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_set1_epi32((int)FS_UNIT), e));
+}
+FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+{
+    v_units_half(most.a, &levels_in_one->a, &unit->a);
+    v_units_half(most.b, &levels_in_one->b, &unit->b);
+}
+FS_INLINE i16x v_nearest(v16 x)
+{
+    return (i16x){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+FS_INLINE i16x i_mla(i16x sum, i16x x, i16x y)
+{
+    return (i16x){_mm256_add_epi32(sum.a, _mm256_mullo_epi32(x.a, y.a)),
+                  _mm256_add_epi32(sum.b, _mm256_mullo_epi32(x.b, y.b))};
+}
+/* the upper 16 bits of x and y are their signs: they must not be multiplied as well */
+FS_INLINE i16x i_mla16(i16x sum, i16x x, i16x y)
+{
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    return (i16x){_mm256_add_epi32(sum.a, _mm256_madd_epi16(x.a, _mm256_and_si256(y.a, low))),
+                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(x.b, _mm256_and_si256(y.b, low)))};
+}
 FS_INLINE i16x i_low(i16x x)
 {
     const __m256i mask = _mm256_set1_epi32(255);

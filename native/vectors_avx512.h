@@ -67,7 +67,24 @@ FS_INLINE i16x v_round(v16 x)
     __m512 half = _mm512_or_ps(sign, _mm512_set1_ps(0.49999997f));
     return _mm512_cvttps_epi32(_mm512_add_ps(x, half));
 }
+FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+{
+    __m512i e = _mm512_and_si512(_mm512_castps_si512(most), _mm512_set1_epi32((int)FS_EXPONENT));
+    __m512i levels = _mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE), e);
+    *levels_in_one = _mm512_castsi512_ps(levels);
+    *unit = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT), e));
+}
 FS_INLINE i16x v_trunc(v16 x) { return _mm512_cvttps_epi32(x); }
+FS_INLINE i16x v_nearest(v16 x) { return _mm512_cvtps_epi32(x); }
+FS_INLINE i16x i_mla(i16x sum, i16x a, i16x b)
+{
+    return _mm512_add_epi32(sum, _mm512_mullo_epi32(a, b));
+}
+/* the upper 16 bits of a and b are their signs: they must not be multiplied as well */
+FS_INLINE i16x i_mla16(i16x sum, i16x a, i16x b)
+{
+    return _mm512_dpwssd_epi32(sum, a, _mm512_and_si512(b, _mm512_set1_epi32(0xffff)));
+}
 FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
 FS_INLINE i16x i_join(i16x x, i16x y, int shift)
 {

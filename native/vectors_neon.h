@@ -200,6 +200,30 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){vcvtq_s32_f32(x.a), vcvtq_s32_f32(x.b), vcvtq_s32_f32(x.c), vcvtq_s32_f32(x.d)};
 }
+FS_INLINE void units_of_four(float32x4_t most, float32x4_t *levels_in_one, float32x4_t *unit)
+{
+    uint32x4_t e = vandq_u32(vreinterpretq_u32_f32(most), vdupq_n_u32(FS_EXPONENT));
+    *levels_in_one = vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(FS_LEVELS_IN_ONE), e));
+    *unit = vreinterpretq_f32_u32(vaddq_u32(vdupq_n_u32(FS_UNIT), e));
+}
+FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+{
+    units_of_four(most.a, &levels_in_one->a, &unit->a);
+    units_of_four(most.b, &levels_in_one->b, &unit->b);
+    units_of_four(most.c, &levels_in_one->c, &unit->c);
+    units_of_four(most.d, &levels_in_one->d, &unit->d);
+}
+FS_INLINE i16x v_nearest(v16 x) /* halves to even */
+{
+    return (i16x){vcvtnq_s32_f32(x.a), vcvtnq_s32_f32(x.b), vcvtnq_s32_f32(x.c),
+                  vcvtnq_s32_f32(x.d)};
+}
+FS_INLINE i16x i_mla(i16x sum, i16x x, i16x y)
+{
+    return (i16x){vmlaq_s32(sum.a, x.a, y.a), vmlaq_s32(sum.b, x.b, y.b),
+                  vmlaq_s32(sum.c, x.c, y.c), vmlaq_s32(sum.d, x.d, y.d)};
+}
+#define i_mla16(sum, x, y) i_mla(sum, x, y)
 FS_INLINE int32x4_t i_low_four(int32x4_t x) { return vandq_s32(x, vdupq_n_s32(255)); }
 FS_INLINE i16x i_low(i16x x)
 {

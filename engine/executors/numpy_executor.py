@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
+from fireside.engine.blocks.ggml import GgmlFormat
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import (
     KV,
@@ -55,21 +56,26 @@ from fireside.engine.plan import (
 )
 
 Array = NDArray[np.float32]
-BLOCK = 32  # activations that share a scale, as in ggml's Q8_0
+BLOCK = 32  # weights that share a scale, as in ggml's Q8_0
+WIDE = 8 * BLOCK  # activations that do where weights are of Q8_0 or Q4_0, else BLOCK
 TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
-# Types that meet rounded activations; what other ones hold is taken as floats.
-ROUNDED = {
-    *("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    *("IQ4_NL", "IQ4_XS", "MXFP4"),
-}
+# Types that meet rounded activations, and how many of those share a scale; what other types hold is
+# taken as floats.
+ROUNDED = {"Q8_0": WIDE, "Q4_0": WIDE}
+ROUNDED |= dict.fromkeys(("Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"), BLOCK)
+ROUNDED |= dict.fromkeys(("IQ4_NL", "IQ4_XS", "MXFP4"), BLOCK)
 
 
 @dataclass
 class Matrix:
-    """A weight ready to use: values [rows, columns]; `rounded`: its inputs are rounded to int8."""
+    """A weight ready to use: values [rows, columns] for products, `rows` the same for looking up.
+
+    `rounded`: how many of its inputs share a scale when they are rounded to int8; 0: they are not.
+    """
 
     values: Array
-    rounded: bool
+    rounded: int
+    rows: Array
 
 
 @dataclass
@@ -105,28 +111,64 @@ class Frame:
         return self.buffers[s.buffer][:, s.start : s.start + s.width]
 
 
+def vector(tensor: Tensor) -> Matrix:
+    """A bias or the weight of a norm."""
+    values = tensor.to_float32()
+    return Matrix(values, 0, values)
+
+
 def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
     """Dequantise a matrix [rows, columns], after quantising it where `quant` asks for that."""
     if quant == "none" or tensor.block == TARGET[quant]:
-        return Matrix(tensor.to_float32(), tensor.block in ROUNDED)
+        values = tensor.to_float32()
+        if ROUNDED.get(tensor.block) != WIDE:
+            return Matrix(values, ROUNDED.get(tensor.block, 0), values)
+        return Matrix(to_levels(values, tensor.data, tensor.block), WIDE, values)
     if quant == "f16":
-        return Matrix(rounded_for("f16", tensor.to_float32()), False)
+        values = rounded_for("f16", tensor.to_float32())
+        return Matrix(values, 0, values)
     columns = tensor.shape[-1]
     padded = -(-columns // BLOCK) * BLOCK  # rows that end within a block are filled with zeros
     target = blocks.get(TARGET[quant])
     values = np.zeros((tensor.count // columns, padded), np.float32)
     values[:, :columns] = tensor.to_float32().reshape(-1, columns)
     data = target.quantise(values.reshape(-1))
-    values = target.dequantise(data, values.size).reshape(values.shape)[:, :columns]
-    return Matrix(np.ascontiguousarray(values).reshape(tensor.shape), True)
+    values = target.dequantise(data, values.size).reshape(values.shape)
+    exact, levelled = (
+        np.ascontiguousarray(x[:, :columns]).reshape(tensor.shape)
+        for x in (values, to_levels(values, data, TARGET[quant]))
+    )
+    return Matrix(levelled, WIDE, exact)
 
 
-def round_to_int8(x: Array) -> Array:
-    """x [n, width] as blocks of 32 int8 with a scale would have it, back in float32."""
+def to_levels(values: Array, data: NDArray[np.uint8], block: str) -> Array:
+    """Weights [..., columns] of Q8_0 or Q4_0 as matmuls take them, `data` their bytes.
+
+    Of eight blocks in a row the scales are rounded to multiples of 2^e / 127.5, the largest being
+    2^e to 2^(e + 1); see FS_LEAST_SCALE in native/kernels.h.
+    """
+    form = blocks.get(block)
+    assert isinstance(form, GgmlFormat)
+    n = values.shape[-1] // BLOCK
+    held = data[: blocks.nbytes(form, values.size)]
+    d = held.view(form.dtype)["d"].astype(np.float32).reshape(-1, n)
+    grouped = np.zeros((len(d), -(-n // 8), 8), np.float32)
+    grouped.reshape(len(d), -1)[:, :n] = d
+    most = np.maximum(np.abs(grouped).max(-1, keepdims=True), np.float32(6e-8))
+    power = np.ldexp(np.float32(0.5), np.frexp(most)[1])
+    rounded = np.rint(grouped * (np.float32(127.5) / power)) * (power / np.float32(127.5))
+    rounded = rounded.reshape(len(d), -1)[:, :n]
+    ratio = np.divide(rounded, d, out=np.zeros_like(d), where=d != 0)
+    result: Array = (values.reshape(len(d), n, BLOCK) * ratio[..., None]).reshape(values.shape)
+    return result
+
+
+def round_to_int8(x: Array, group: int = BLOCK) -> Array:
+    """x [n, width] as groups of int8 with a scale would have it, back in float32."""
     n, width = x.shape
-    padded = np.zeros((n, -(-width // BLOCK) * BLOCK), np.float32)
+    padded = np.zeros((n, -(-width // group) * group), np.float32)
     padded[:, :width] = x
-    grouped = padded.reshape(n, -1, BLOCK)
+    grouped = padded.reshape(n, -1, group)
     largest = np.abs(grouped).max(-1, keepdims=True)
     scale = largest / np.float32(127)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
@@ -164,14 +206,17 @@ class NumpyExecutor:
         self._matrices: dict[str, Matrix] = {}
         names = dict.fromkeys(name for group in plan.weights for name in group)
         total = sum(checkpoint.tensors[name].nbytes for name in names)
+        looked_up = {
+            name for op in plan.ops if isinstance(op, Embed) for name in (op.weight, op.positions)
+        }
         done = 0
         for name in names:
             tensor = checkpoint.tensors[name]
             self._matrices[name] = (
-                load_matrix(tensor, quant)
-                if len(tensor.shape) > 1
-                else Matrix(tensor.to_float32(), False)
+                load_matrix(tensor, quant) if len(tensor.shape) > 1 else vector(tensor)
             )
+            if name not in looked_up:
+                self._matrices[name].rows = self._matrices[name].values
             done += tensor.nbytes
             if progress:
                 progress(done, total)
@@ -258,10 +303,10 @@ class NumpyExecutor:
 
     def _embed(self, op: Embed, frame: Frame) -> None:
         out = frame.read(op.out)
-        out[:] = self._matrices[op.weight].values[frame.tokens] * np.float32(op.scale)
+        out[:] = self._matrices[op.weight].rows[frame.tokens] * np.float32(op.scale)
         if op.positions:
             end = frame.position + len(frame.tokens)
-            out += self._matrices[op.positions].values[frame.position : end]
+            out += self._matrices[op.positions].rows[frame.position : end]
 
     def _norm(self, op: RMSNorm | LayerNorm, frame: Frame) -> None:
         weight = self._matrices[op.weight].values
@@ -281,7 +326,7 @@ class NumpyExecutor:
         start = 0
         for name in op.weights:
             matrix = self._matrices[name]
-            inputs = round_to_int8(x) if matrix.rounded else x
+            inputs = round_to_int8(x, matrix.rounded) if matrix.rounded else x
             stop = start + len(matrix.values)
             for row, target in zip(inputs, out[:, start:stop], strict=True):
                 product = matrix.values @ row
@@ -292,14 +337,14 @@ class NumpyExecutor:
         gate, up, down = (self._matrices[name] for name in (op.gate, op.up, op.down))
         rows = zip(frame.read(op.router), frame.read(op.x), frame.read(op.out), strict=True)
         for router, x, out in rows:
-            inputs = round_to_int8(x[None])[0] if gate.rounded else x
+            inputs = round_to_int8(x[None], gate.rounded)[0] if gate.rounded else x
             out[:] = 0
             chosen, weights = choose_experts(router, op.used, op.normalise)
             for e, weight in zip(chosen, weights, strict=True):
                 hidden = activate(op.activation, gate.values[e] @ inputs)
                 hidden *= up.values[e] @ (inputs if up.rounded == gate.rounded else x)
                 if down.rounded:
-                    hidden = round_to_int8(hidden[None])[0]
+                    hidden = round_to_int8(hidden[None], down.rounded)[0]
                 out += weight * (down.values[e] @ hidden)
 
     def _rope(self, op: Rope, frame: Frame) -> None:
