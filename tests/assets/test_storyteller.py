@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import lzma
+import os
 import random
 import struct
 import subprocess
@@ -19,6 +20,14 @@ from fireside.engine import Finished, Sampling, Token, load
 
 RECIPE = Path(__file__).resolve().parents[2] / "assets" / "storyteller"
 NEEDED = ("torch", "sentencepiece", "gguf")
+PEER = os.environ.get("FIRESIDE_PEER_PYTHON", "")  # a Python that has llama-cpp-python
+PEER_CODE = """
+import itertools, json, sys
+import llama_cpp
+model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, verbose=False)
+tokens = model.generate(json.loads(sys.argv[2]), temp=0.0, repeat_penalty=1.0)
+print(json.dumps(list(itertools.islice(tokens, 20))))
+"""
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
@@ -118,13 +127,18 @@ def test_tiny_recipe_from_corpus_to_gguf(tmp_path: Path) -> None:
         "tokenizer = data.load_tokenizer(pathlib.Path(sys.argv[3]) / 'data')\n"
         "ids = [data.BOS, *tokenizer.encode(sys.argv[4])]\n"
         "ours = export.greedy(model, ids, 20)\n"
-        "print(json.dumps([ids, tokenizer.decode(ids + ours)]))\n"
+        "print(json.dumps([ids, ours, tokenizer.decode(ids + ours)]))\n"
     )
     command = [sys.executable, "-c", compare, str(RECIPE), str(out), str(work), start]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
-    ids, text = json.loads(done.stdout)
+    ids, ours, text = json.loads(done.stdout)
     assert model.encode(start) == ids
     assert start + told == text
+
+    if PEER:  # llama.cpp, too, goes on with the same ids
+        command = [PEER, "-c", PEER_CODE, str(out), json.dumps(ids)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+        assert json.loads(done.stdout)[: len(ours)] == ours
 
     # Another run begins where this one ended, but not with the pieces of another vocabulary.
     (work / "run").rename(work / "first")
