@@ -129,14 +129,16 @@ class StringArray(Sequence[str]):
         count = len(self)
         size = 1 << (2 * count).bit_length()
         slots = ffi.new_allocator(should_clear_after_alloc=False)("int32_t[]", size)
-        ends = ffi.from_buffer("int64_t[]", self._ends)
-        data = ffi.from_buffer("uint8_t[]", self._view)
-        first = self._first
-        lib.fs_strings_index(data, first, count, ends, slots, size)
+        view, ends, first = self._view, self._ends, self._first
+        buffer = ffi.from_buffer
+        lib.fs_strings_index(
+            buffer("uint8_t[]", view), first, count, buffer("int64_t[]", ends), slots, size
+        )
 
         def find(text: str) -> int | None:
-            key = text.encode()
-            at = int(lib.fs_strings_find(data, first, ends, slots, size, key, len(key)))
+            # buffers are not kept: Python 3.11 dies of a memoryview in a cycle that has one
+            data, places, key = buffer("uint8_t[]", view), buffer("int64_t[]", ends), text.encode()
+            at = int(lib.fs_strings_find(data, first, places, slots, size, key, len(key)))
             return at if at >= 0 else None
 
         return find
