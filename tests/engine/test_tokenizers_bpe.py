@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 import unicodedata
 from dataclasses import replace
@@ -454,6 +456,22 @@ def test_an_empty_text_needs_a_token_that_begins_one(tmp_path: Path) -> None:
     assert model.end_ids == {1}  # known by its text
     with pytest.raises(FiresideError, match="no token for the beginning"):
         model.encode("")
+
+
+def test_a_vocabulary_in_a_cycle_is_let_go(tmp_path: Path) -> None:
+    """Python 3.11 dies where a memoryview whose buffer is in use is part of the garbage."""
+    path = written(tmp_path / "v.gguf", vocabulary_of(trained(pre.GPT2)))
+    program = (
+        "import gc, sys\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from fireside.engine.tokenizers import from_vocabulary, read_vocabulary\n"
+        "for _ in range(20):\n"
+        "    vocabulary = read_vocabulary(Path(sys.argv[1]))\n"
+        "    cycle = SimpleNamespace(tokenizer=from_vocabulary(vocabulary))\n    del vocabulary\n"
+        "    cycle.tokenizer.encode('once upon a time')\n"
+        "    cycle.itself = cycle\n    del cycle\n    gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @needs_shared("corpus")
