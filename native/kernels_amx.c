@@ -22,7 +22,7 @@
 
 #define FS_ALWAYS static inline __attribute__((always_inline))
 
-enum { ROWS = 16, FEWEST = 12 }; /* fewer rows than FEWEST are faster without tiles */
+enum { ROWS = 16, FEWEST = 14 }; /* fewer rows than FEWEST are faster without tiles */
 enum { MOST = 128 };             /* rows for which a panel's weights are taken apart once */
 enum { STEP = 64, STEPS = FS_SUPER * FS_BLOCK / STEP }; /* columns of a tile */
 
@@ -341,22 +341,16 @@ static void matmul_q4(const fs_matrix *w, const fs_acts *x, const fs_out *out, i
 static void matmul(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,
                    int32_t panel, int32_t panel_end)
 {
-    int32_t rest = rows % ROWS, tiled = rest < FEWEST ? rows - rest : rows;
-    for (int32_t row = 0; row < tiled; row += MOST) {
-        const int32_t n = tiled - row < MOST ? tiled - row : MOST;
+    if (rows < FEWEST) {
+        fs_kernels_avx512().matmul[w->kind](w, x, out, rows, panel, panel_end);
+        return;
+    }
+    for (int32_t row = 0; row < rows; row += MOST) {
+        const int32_t n = rows - row < MOST ? rows - row : MOST;
         if (w->kind == FS_Q8)
             matmul_q8(w, x, out, row, n, panel, panel_end);
         else
             matmul_q4(w, x, out, row, n, panel, panel_end);
-    }
-    if (tiled < rows) {
-        fs_acts few = *x;
-        fs_out below = *out;
-        few.q += tiled * x->q_stride;
-        few.scale += tiled * x->b_stride;
-        few.shift += tiled * x->b_stride;
-        below.data += tiled * out->stride;
-        fs_kernels_avx512().matmul[w->kind](w, &few, &below, rows - tiled, panel, panel_end);
     }
 }
 
