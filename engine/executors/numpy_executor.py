@@ -176,6 +176,11 @@ def round_to_int8(x: Array, group: int = BLOCK) -> Array:
     return rounded
 
 
+def met_by(matrix: Matrix, x: Array) -> Array:
+    """x [n, width] as that matrix meets it."""
+    return round_to_int8(x, matrix.rounded) if matrix.rounded else x
+
+
 def rounded_for(kv: KV, x: Array) -> Array:
     """x [..., head_dim] as a cache of that kind keeps it, back in float32."""
     if kv == "f16":
@@ -326,7 +331,7 @@ class NumpyExecutor:
         start = 0
         for name in op.weights:
             matrix = self._matrices[name]
-            inputs = round_to_int8(x, matrix.rounded) if matrix.rounded else x
+            inputs = met_by(matrix, x)
             stop = start + len(matrix.values)
             for row, target in zip(inputs, out[:, start:stop], strict=True):
                 product = matrix.values @ row
@@ -337,15 +342,13 @@ class NumpyExecutor:
         gate, up, down = (self._matrices[name] for name in (op.gate, op.up, op.down))
         rows = zip(frame.read(op.router), frame.read(op.x), frame.read(op.out), strict=True)
         for router, x, out in rows:
-            inputs = round_to_int8(x[None], gate.rounded)[0] if gate.rounded else x
+            for_gate, for_up = (met_by(matrix, x[None])[0] for matrix in (gate, up))
             out[:] = 0
             chosen, weights = choose_experts(router, op.used, op.normalise)
             for e, weight in zip(chosen, weights, strict=True):
-                hidden = activate(op.activation, gate.values[e] @ inputs)
-                hidden *= up.values[e] @ (inputs if up.rounded == gate.rounded else x)
-                if down.rounded:
-                    hidden = round_to_int8(hidden[None], down.rounded)[0]
-                out += weight * (down.values[e] @ hidden)
+                hidden = activate(op.activation, gate.values[e] @ for_gate)
+                hidden *= up.values[e] @ for_up
+                out += weight * (down.values[e] @ met_by(down, hidden[None])[0])
 
     def _rope(self, op: Rope, frame: Frame) -> None:
         x = frame.read(op.x)
