@@ -33,6 +33,28 @@ def test_agrees_with_numpy(isa: str, name: str, tied: bool) -> None:
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    "types", [("Q8_0", "Q5_0", "Q4_0"), ("F32", "Q8_0", "Q4_0"), ("Q5_0", "F16", "Q8_0")]
+)
+def test_experts_of_several_types(types: tuple[str, str, str]) -> None:
+    """Gate and up read the same numbers, rounded for each as its type wants them."""
+    config = VARIATIONS["experts"]
+    checkpoint = random_checkpoint(config, 3)
+    tensors = dict(checkpoint.tensors)
+    for name, tensor in checkpoint.tensors.items():
+        for part, block in zip(("gate", "up", "down"), types, strict=True):
+            if f"ffn_{part}_exps" in name:
+                tensors[name] = random_tensor(name, tensor.to_float32(), block)
+    checkpoint = replace(checkpoint, tensors=tensors)
+    tokens = tokens_for(config.vocab_size, 20)
+    plan = architectures.get("llama").plan(config, True)
+    oracle = NumpyExecutor(plan, checkpoint, "none", None, "f32")
+    expected = oracle.step(oracle.new_cache(20), tokens, 0, "all")
+    logits = in_pieces(llama(checkpoint, kv="f32"), tokens, 20)
+    # a number between two int8 may be rounded either way: 1e-2 is far below what a wrong scale does
+    np.testing.assert_allclose(logits, expected, atol=1e-2 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("name", VARIATIONS)
 @pytest.mark.parametrize(("quant", "block", "kv"), KINDS)
 def test_same_bits_however_it_is_cut(name: str, quant: Quant, block: str, kv: KV) -> None:
