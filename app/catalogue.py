@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fireside import assets
-from fireside.app.settings import EMBEDDED, Paths, Settings
+from fireside.app.paths import Paths
+from fireside.app.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from fireside.engine.checkpoints.types import Checkpoint

@@ -9,7 +9,7 @@ import click
 from fireside.app.cli.failures import USAGE, CliError
 from fireside.app.cli.interrupts import WATCH, exit_code
 from fireside.app.cli.options import Sectioned, complete_files, option
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 
 HOW = "How"
 

@@ -8,7 +8,7 @@ import click
 
 from fireside.app.cli.options import Sectioned, option
 from fireside.app.cli.output import table
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 
 
 @click.command("paths", cls=Sectioned)

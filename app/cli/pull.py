@@ -13,7 +13,7 @@ import click
 from fireside.app.cli.failures import FAILURE, USAGE, CliError
 from fireside.app.cli.interrupts import WATCH, exit_code
 from fireside.app.cli.options import Sectioned, option
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 
 if TYPE_CHECKING:
     from fireside.app.hub import Choice, Repository

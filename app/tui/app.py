@@ -27,7 +27,8 @@ from fireside.app import catalogue
 from fireside.app import settings as config
 from fireside.app.inference import Inference, describe
 from fireside.app.library import Library, LibraryError
-from fireside.app.settings import Paths, Settings
+from fireside.app.paths import Paths
+from fireside.app.settings import Settings
 from fireside.app.tui import themes
 from fireside.app.tui.driver import terminal_driver
 from fireside.app.tui.keeper import Keeper

@@ -9,7 +9,8 @@ import pytest
 
 from fireside import assets
 from fireside.app import catalogue
-from fireside.app.settings import Paths, Settings
+from fireside.app.paths import Paths
+from fireside.app.settings import Settings
 from fireside.engine import CheckpointError
 from fireside.engine.checkpoints import gguf_writer
 from fireside.engine.config import ModelConfig

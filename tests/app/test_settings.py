@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from platformdirs import PlatformDirs
 
 from fireside.app import settings
-from fireside.app.settings import Paths, Settings, SettingsError
+from fireside.app.paths import Paths
+from fireside.app.settings import Settings, SettingsError
 from fireside.engine import Sampling
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from fireside.app.settings import Paths, Settings
+from fireside.app.paths import Paths
+from fireside.app.settings import Settings
 from fireside.app.tui.app import FiresideApp
 from fireside.app.tui.keeper import Leaf
 from tests.app.tui.fake import FakeInference

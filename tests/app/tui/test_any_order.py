@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fireside.app.library import Library
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 from tests.app.tui.conftest import Desk, Start
 from tests.app.tui.fake import FakeInference
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from textual.command import CommandPalette
 
-from fireside.app.settings import TEMPLATES, Paths
+from fireside.app.paths import Paths
+from fireside.app.settings import TEMPLATES
 from fireside.app.tui.commands import COMMANDS, FOOTER_ORDER
 from fireside.app.tui.keybar import Key, KeyBar, fitting
 from fireside.app.tui.screens.help import HelpScreen

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 from fireside.app.tui.screens.getting import VersionsScreen
 from fireside.app.tui.screens.models import ModelsScreen
 from fireside.engine import open_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fireside.app import catalogue, settings
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 from fireside.app.tui.screens.models import ModelsScreen
 from fireside.app.tui.widgets.choice import Choice
 from fireside.app.tui.widgets.header import StoryHeader

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from fireside.app.settings import Paths, Settings
+from fireside.app.paths import Paths
+from fireside.app.settings import Settings
 from fireside.app.tui.app import FiresideApp
 from fireside.app.tui.widgets.choice import Choice
 from tests.app.tiny import write_tiny

@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Input
 
 from fireside.app.library import Library
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 from fireside.app.tui.screens.stories import StoriesScreen, ago, file_name
 from tests.app.tui.conftest import Desk, Start
 from tests.app.tui.fake import FakeInference

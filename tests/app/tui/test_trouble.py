@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fireside.app.library import Library, LibraryError, Provenance
-from fireside.app.settings import Paths
+from fireside.app.paths import Paths
 from fireside.app.tui import keeper as keeping
 from fireside.app.tui.app import _log_to_file, log_file, rescue
 from fireside.app.tui.keeper import Keeper
