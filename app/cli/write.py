@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fireside.app.cli.options import (
     settings_options,
 )
 from fireside.app.cli.start import prepare
+from fireside.engine.records import record
 
 IO = "Prompt and output"
 CHAT = "Conversation"
@@ -136,7 +136,7 @@ def write(
     return tell(settings, text, output, turn)
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """A piece of the prompt and where it came from."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.config import ModelConfig
+from fireside.engine.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fireside.engine.checkpoints.bpe import Bpe
 
 
-@dataclass(frozen=True)
+@record
 class Tensor:
     """One weight as the file has it: raw bytes (see source.FileTensor: read when asked for).
 
@@ -69,7 +69,7 @@ def ids_of(types: Numbers, *kinds: int) -> list[int]:
     return [match.start() for match in wanted.finditer(bytes(types.tolist()))]
 
 
-@dataclass(frozen=True)
+@record
 class Vocabulary:
     """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
 
@@ -91,7 +91,7 @@ class Vocabulary:
         return len(self.pieces)
 
 
-@dataclass(frozen=True)
+@record
 class Checkpoint:
     """An opened model file: header parsed and checked, weights not read yet."""
 
@@ -101,7 +101,7 @@ class Checkpoint:
     config: ModelConfig
     tensors: Mapping[str, Tensor]
     vocabulary: Vocabulary | None  # None: the file carries none (--tokenizer gives it)
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] = {}
 
     @property
     def tied(self) -> bool:
