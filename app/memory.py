@@ -88,6 +88,6 @@ def _table(path: Path) -> dict[str, int]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return path.read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""

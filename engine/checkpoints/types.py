@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -65,8 +65,18 @@ class Numbers(Protocol):
 
 def ids_of(types: Numbers, *kinds: int) -> list[int]:
     """Ids of the pieces of these types, ascending."""
-    wanted = re.compile(b"[%s]" % bytes(kinds))
-    return [match.start() for match in wanted.finditer(bytes(types.tolist()))]
+    # of one byte each, as a GGUF file's are kept, they are looked through where they are
+    if isinstance(types, array) and types.typecode == "B":
+        values = types.tobytes()
+    else:
+        values = bytes(types.tolist())
+    found: list[int] = []
+    for kind in kinds:
+        at = values.find(kind)
+        while at >= 0:
+            found.append(at)
+            at = values.find(kind, at + 1)
+    return sorted(found)
 
 
 @record
@@ -74,7 +84,7 @@ class Vocabulary:
     """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
 
     kind: Literal["spm", "bpe"]
-    pieces: tuple[str, ...]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
+    pieces: Sequence[str]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
     scores: Numbers  # [vocab] float32; spm: a higher one is merged first
     types: Numbers  # [vocab] int32; one of the constants above
     bos_id: int = 1  # -1: there is none (eos_id and unk_id likewise)

@@ -116,7 +116,7 @@ class BpeTokenizer(PieceTokenizer):
             symbols = [c for c in symbols if c in self._ids or self._fallback(c)]
         ids: list[int] = []
         unknown = False  # whether the last one was
-        for symbol in join(symbols, self._ranks, self._separator):
+        for symbol in join(symbols, self._ranks.get, self._separator):
             if (known := get(symbol)) is not None:
                 ids.append(known)
                 unknown = False

@@ -291,14 +291,17 @@ def test_words_joined_are_the_text_joined(text: str, pieces: list[str]) -> None:
     ranks = {piece: float(i) for i, piece in enumerate(pieces)}
     words = words_of(pieces, "▁")(text)
     assert "".join(words) == text
-    apart = [symbol for word in words for symbol in join(list(word), ranks)]
-    assert apart == join(list(text), ranks)
+    apart = [symbol for word in words for symbol in join(list(word), ranks.get)]
+    assert apart == join(list(text), ranks.get)
 
 
 @given(st.text("abc", max_size=40), st.lists(st.text("abc", min_size=2, max_size=4), max_size=8))
 def test_both_ways_of_joining_are_one(text: str, pieces: list[str]) -> None:
     ranks = {piece: float(i) for i, piece in enumerate(pieces)}
-    short, long = _join_short(list(text), ranks, ""), _join_long(list(text), ranks, "", None)
+    short, long = (
+        _join_short(list(text), ranks.get, ""),
+        _join_long(list(text), ranks.get, "", None),
+    )
     assert short == long
 
 
