@@ -73,10 +73,16 @@ def record(cls: type[T]) -> type[T]:
     body = f"self.__dict__.update({values})"
     if hasattr(cls, "__post_init__"):
         body += "; self.__post_init__()"
-    made: dict[str, Any] = {}
     source = f"def __init__(self, {', '.join(parameters)}): {body}"
-    exec(source, {f"_{name}": value for name, value in defaults.items()}, made)
-    setattr(cls, "__init__", made["__init__"])  # noqa: B010  (mypy takes it for a method call)
+
+    def compiled(self: object, *args: Any, **kwargs: Any) -> None:
+        """__init__ until it is called: of the kinds of records that are known few are made."""
+        made: dict[str, Any] = {}
+        exec(source, {f"_{name}": value for name, value in defaults.items()}, made)
+        setattr(cls, "__init__", made["__init__"])  # noqa: B010  (mypy: as below)
+        made["__init__"](self, *args, **kwargs)
+
+    setattr(cls, "__init__", compiled)  # noqa: B010  (mypy takes it for a method call)
     setattr(cls, "__match_args__", tuple(names))  # noqa: B010
     setattr(cls, "__dataclass_fields__", _Fields(defaults))  # noqa: B010
     for name in METHODS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from itertools import pairwise
 
 SHORT = 24  # symbols; below, looking at all pairs anew is quicker than a heap
@@ -54,6 +53,8 @@ def _join_long(
     parts: dict[str, tuple[str, str]] | None,
 ) -> list[str]:
     """A heap of the pairs and links between the symbols: n log n."""
+    from heapq import heappop, heappush  # a short prompt needs none
+
     symbols = symbols.copy()  # a joined symbol stands where its first one stood; "": it is gone
     count = len(symbols)
     after = list(range(1, count + 1))
