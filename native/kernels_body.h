@@ -13,6 +13,12 @@
 
 #include "functions_body.h"
 
+/* two numbers of 16 bits in one */
+FS_INLINE int32_t fs_two(int32_t first, int32_t second)
+{
+    return (int32_t)((uint32_t)second << 16 | ((uint32_t)first & 0xffff));
+}
+
 /* GROUP activations share a scale: 32, or 256 */
 FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t offset, int8_t *q,
                         float *scale, int32_t *shift)
@@ -34,7 +40,15 @@ FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t 
                                    : v_set(0.0f);
             int32_t first = v_store_i8(q, v_mul(a, inverse));
             int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
-            *shift = offset == FS_HALVES ? first + second * 65536 : -offset * (first + second);
+            const int32_t block = i / FS_BLOCK;
+            if (offset == FS_HALVES)
+                *shift = fs_two(first, second);
+            else if (offset == FS_PAIRS && block % 2)
+                shift[block / 2 - block] = fs_two(shift[block / 2 - block], first + second);
+            else if (offset == FS_PAIRS)
+                shift[block / 2 - block] = first + second;
+            else
+                *shift = -offset * (first + second);
         }
     }
 }

@@ -280,7 +280,7 @@ static void merge_lanes(const fs_matrix *m, int begin, int end, const uint8_t *f
     }
     for (int64_t i = 0; i < m->blocks / FS_SUPER; i++) {
         at = merge(at, halfs, 2, begin, end, from, to);
-        at = merge(at, scales / FS_LANES - 2 * halfs, 1, begin, end, from, to);
+        at = merge(at, scales / FS_LANES / 2 - halfs, 2, begin, end, from, to);
     }
 }
 
