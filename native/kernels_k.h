@@ -75,12 +75,12 @@ FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_
             }
             /* of one block, or of two */
             k_sum sum[MAX_P][MAX_R];
+            FS_EACH_PANEL FS_EACH_ROW sum[p][r] = k_start();
             FS_UNROLL for (int i = 0; i < 16 >> halves; i++)
             {
                 /* where all of a block is one sum, both halves of a byte after each other */
                 const int j = i % 8, g = G == 8 ? j / 2 + j % 2 * 4 : j;
                 if (j == 0 && b == plan.turn) far = plan.behind;
-                if (i % G == 0) FS_EACH_PANEL FS_EACH_ROW sum[p][r] = k_start();
                 w64 u[MAX_P];
                 FS_EACH_PANEL
                 {
@@ -94,9 +94,14 @@ FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_
                     const x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
                     FS_EACH_PANEL sum[p][r] = k_dot(sum[p][r], u[p], c);
                 }
-                if (i % G == G - 1)
+                if (i % G == G - 1) {
+                    const int half = halves ? j / 4 : i / 8;
                     FS_EACH_PANEL FS_EACH_ROW
-                        total[p][r] = k_end(KIND, total[p][r], sum[p][r], level[p][halves ? j / 4 : i / 8]);
+                    {
+                        total[p][r] = k_end(KIND, total[p][r], sum[p][r], level[p][half]);
+                        sum[p][r] = k_start();
+                    }
+                }
                 if (j == 7) b++, weights += size;
             }
         }
