@@ -2,9 +2,9 @@
 
     python tests/benchmarks/perplexity_against_llama_cpp.py [MODEL ...] --peer-python PYTHON
 
-Each model is written as a GGUF file of F32, Q8_0 and Q4_0 (or of --types), and both programs read that file as it
-is, on the same ids: stories of the held-out corpus (../shared), each after a BOS and cut at
---length. A difference above --most percent is a failure.
+Each model is written as a GGUF file of F32, Q8_0 and Q4_0 (or of --types), and both programs read
+that file as it is, on the same ids: stories of the held-out corpus (../shared), each after a BOS
+and cut at --length. A difference above --most percent is a failure.
 """
 
 from __future__ import annotations

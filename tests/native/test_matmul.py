@@ -178,7 +178,9 @@ def test_numbers(isa: str, block: str, n: int, rows: int, cols: int) -> None:
     assert np.abs(expected - plain).max() < 0.02 * np.abs(plain).max()  # it means the same
 
 
-@pytest.mark.parametrize(("n", "rows", "cols"), [(1, 130, 512), (2, 33, 256), (19, 50, 768)])
+@pytest.mark.parametrize(
+    ("n", "rows", "cols"), [(1, 130, 512), (2, 33, 256), (19, 50, 768), (150, 40, 512)]
+)
 @pytest.mark.parametrize("block", ["Q2_K", "Q3_K", "IQ4_XS", *SUPERS])
 def test_any_numbers_and_scales(isa: str, block: str, n: int, rows: int, cols: int) -> None:
     """All bits of a file random: the largest numbers meet the largest scales, of either sign."""
