@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Source = Literal["embedded", "local"]
 # of a GGUF model in several files: it is opened by the first
-LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+LATER_PART = r"-(?!00001)\d{5}-of-\d{5}\.gguf$"
 MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
 # What makes a folder one model: a configuration, and weights of any of these names
 CONFIGURATIONS = {"config.json": ("model", "pytorch_model"), "params.json": ("consolidated.00",)}
@@ -124,7 +124,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             if (
                 path.suffix.lower() in MODEL_SUFFIXES
                 and not name.startswith(".")
-                and not LATER_PART.search(name)
+                and not re.search(LATER_PART, name)
                 and path.is_file()
             ):
                 yield path

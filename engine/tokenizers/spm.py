@@ -31,7 +31,7 @@ from fireside.engine.tokenizers.words import words_of
 SPACE = "\u2581"  # what stands for the space in pieces
 UNKNOWN_SURFACE = " \u2047 ".encode()  # how sentencepiece writes what it does not know
 SHORT = 200  # characters
-BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = r"<0x([0-9A-Fa-f]{2})>"  # compiled when it is used: it takes a while
 
 
 class SpmTokenizer(PieceTokenizer):
@@ -122,7 +122,7 @@ class SpmTokenizer(PieceTokenizer):
             return b""
         if kind == UNKNOWN:
             return UNKNOWN_SURFACE
-        if kind == BYTE and (match := BYTE_PIECE.fullmatch(piece)):
+        if kind == BYTE and (match := re.fullmatch(BYTE_PIECE, piece)):
             return bytes([int(match[1], 16)])
         return piece.replace(SPACE, " ").encode()
 
@@ -131,11 +131,11 @@ def byte_ids(v: Vocabulary) -> dict[int, int]:
     """The pieces of type BYTE: byte -> id, the first of equals."""
     found: dict[int, int] = {}
     for i in ids_of(v.types, BYTE):
-        if match := BYTE_PIECE.fullmatch(v.pieces[i]):
+        if match := re.fullmatch(BYTE_PIECE, v.pieces[i]):
             found.setdefault(int(match[1], 16), i)
     return found
 
 
 def byte_pieces(pieces: list[str]) -> np.ndarray:
     """Which of `pieces` have the form of byte pieces, [vocab] bool."""
-    return np.array([BYTE_PIECE.fullmatch(piece) is not None for piece in pieces], bool)
+    return np.array([re.fullmatch(BYTE_PIECE, piece) is not None for piece in pieces], bool)
