@@ -252,6 +252,7 @@ typedef i16x q4_sum;
 /* weights of up to 6 bits; of up to 4 q4_dot serves, whose sums may be narrower */
 #define u_dot(sum, w, x) int_dot(sum, w, x)
 #define v_prefetch(p) ((void)(p))
+#define v_prefetch_second(p) ((void)(p))
 #define turn_eights(rows, stride, words, y) 0
 #define FS_UNROLL /* its tiles are one by one */
 

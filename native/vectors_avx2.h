@@ -243,3 +243,4 @@ FS_INLINE v16 v_brain(const void *p)
     return PAIR(v_brain_half((const uint16_t *)p), v_brain_half((const uint16_t *)p + 8));
 }
 #define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define v_prefetch_second(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)

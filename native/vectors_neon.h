@@ -276,6 +276,7 @@ FS_INLINE void i_store(void *p, i16x x)
 }
 #define turn_eights(rows, stride, words, y) 0 /* one by one, see kernels_body.h */
 #define v_prefetch(p) __builtin_prefetch(p)
+#define v_prefetch_second(p) __builtin_prefetch(p, 0, 2)
 
 /* Q8: all dots here are signed, so a weight stored as w + 128 becomes w: its top bit is flipped. */
 typedef w64 w8;
