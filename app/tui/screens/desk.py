@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 
 from fireside import assets
 from fireside.app.settings import Settings
+from fireside.app.tui.compositing import DirectCompositor
 from fireside.app.tui.keeper import Keeper, Leaf
 from fireside.app.tui.keybar import KeyBar
 from fireside.app.tui.messages import SettingsChanged, Told
@@ -57,6 +58,7 @@ class Desk(DeskActions):
         opening: Opening,
     ) -> None:
         super().__init__()
+        self._compositor = DirectCompositor()
         self.settings = settings
         self.keeper = keeper
         self.switching = switching
@@ -169,6 +171,11 @@ class Desk(DeskActions):
         if not isinstance(update, LoadProgress) and not self.switching.loading:
             self.asked = {}
         self.show_model()
+
+    @property
+    def restless(self) -> bool:
+        """Whether there is something to see to, though the engine tells nothing."""
+        return self._versions_due or self.keeper.trouble != self._trouble
 
     def _look_after_saving(self) -> None:
         if self.keeper.trouble != self._trouble:

@@ -17,10 +17,12 @@ from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
 from textual.selection import Selection
 from textual.strip import Strip
 
 from fireside.app.tui.widgets.page_row import BAR_CELLS, INKS, RowPainter, ink_of, label_cells
+from fireside.app.tui.widgets.plain import PlainBar, PlainRows
 from fireside.app.tui.widgets.story_text import Part, StoryText
 
 __all__ = ["Manuscript", "Part"]
@@ -29,7 +31,7 @@ __all__ = ["Manuscript", "Part"]
 KEPT_STRIPS = 400
 
 
-class Manuscript(ScrollView, can_focus=True):
+class Manuscript(PlainRows, ScrollView, can_focus=True):
     """The story as a page that follows its end only while the reader is there."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"manuscript--{name}" for name in INKS}
@@ -204,7 +206,7 @@ class Manuscript(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """See whether the reader has left the end."""
         if round(old_value) != round(new_value):
-            self.refresh()
+            self._repaint_rows(0)
         self._update_bar()
         if not self._moving:
             self._set_following(new_value >= self.max_scroll_y)
@@ -217,7 +219,9 @@ class Manuscript(ScrollView, can_focus=True):
     def watch_streaming(self) -> None:
         """Draw or take away the caret."""
         self._painter = None
-        self._redraw(self._story.row_count - 1)
+        last = self._story.row_count - 1
+        self._forget_rows(last)
+        self._repaint_rows(max(0, last - round(self.scroll_y)))
 
     def _set_following(self, following: bool) -> None:
         if self.following and not following:
@@ -232,8 +236,10 @@ class Manuscript(ScrollView, can_focus=True):
 
     def _scroll_to_row(self, y: float) -> None:
         with self._our_move():
-            # By force: the first row too many comes before the bar that would allow it.
-            self.scroll_to(y=y, animate=False, force=True)
+            # Not by `scroll_to`: the first row too many comes before the bar that it asks for.
+            self.app.animator.force_stop_animation(self, "scroll_y")
+            self.scroll_target_y = y
+            self.scroll_y = y
 
     @contextmanager
     def _our_move(self) -> Iterator[None]:
@@ -258,10 +264,14 @@ class Manuscript(ScrollView, can_focus=True):
         # the scroll bar depends on it.
         self.set_reactive(Manuscript.virtual_size, Size(0, rows))
         self._rows_when_left = min(self._rows_when_left, rows)
-        self._scroll_to_row(self.max_scroll_y if self.following else self.scroll_y)
-        self._update_bar()
-        self._redraw(first)
-        self._count_below()
+        self._forget_rows(first)
+        top, last = round(self.scroll_y), self.max_scroll_y
+        if top != last and (self.following or top > last):
+            self._scroll_to_row(last)
+        else:
+            self._repaint_rows(max(0, first - top))
+            self._update_bar()
+            self._count_below()
 
     def _update_bar(self) -> None:
         """Let the scroll bar follow, where it would look different: drawing it is half a frame."""
@@ -270,19 +280,29 @@ class Manuscript(ScrollView, can_focus=True):
         if rows > height:
             eighths = height * 8
             thumb = (round(eighths * self.scroll_y / rows), round(eighths * height / rows))
-        if thumb != self._thumb:
-            self._thumb = thumb
+        if thumb == self._thumb:
+            return
+        self._thumb = thumb
+        if (rows > height) != self.show_vertical_scrollbar:
             with self._our_move():
                 self._scroll_update(self.virtual_size)
-            if self.show_vertical_scrollbar:
-                self.vertical_scrollbar.position = self.scroll_y
+        if self.show_vertical_scrollbar:
+            bar = self.vertical_scrollbar
+            bar.set_reactive(ScrollBar.window_virtual_size, rows)
+            bar.set_reactive(ScrollBar.window_size, height)
+            bar.set_reactive(ScrollBar.position, bar.validate_position(self.scroll_y))
+            bar.repaint(bar.size.region)
 
-    def _redraw(self, first: int) -> None:
+    def _forget_rows(self, first: int) -> None:
+        """Rows of the story from `first` on are no longer as they were drawn."""
         for y in [y for y in self._strips if y >= first]:
             del self._strips[y]
-        top = max(first, round(self.scroll_y))
-        if top < round(self.scroll_y) + self.size.height:
-            self.refresh_lines(top, self.size.height)
+
+    def _repaint_rows(self, top: int) -> None:
+        """Have the rows of the window from `top` on drawn anew, but not the scroll bar."""
+        size = self.size
+        if top < size.height:
+            self.repaint(Region(0, top, size.width, size.height - top))
 
     def on_resize(self, event: events.Resize) -> None:
         """Wrap to the new width; the reader keeps the line that was on top."""
@@ -303,6 +323,18 @@ class Manuscript(ScrollView, can_focus=True):
                 self.set_reactive(Manuscript.virtual_size, Size(0, self._story.row_count))
                 self._scroll_to_row(self._story.row_at(top))
         self._changed(0)
+
+    @property
+    def vertical_scrollbar(self) -> PlainBar:
+        """The scroll bar, made when it is first needed."""
+        bar = self._vertical_scrollbar
+        if not isinstance(bar, PlainBar):
+            self._vertical_scrollbar = bar = PlainBar(
+                name="vertical", thickness=self.scrollbar_size_vertical
+            )
+            bar.display = False
+            self.app._start_widget(self, bar)
+        return bar
 
     # -- keys and mouse
 
@@ -353,36 +385,31 @@ class Manuscript(ScrollView, can_focus=True):
         super().notify_style_update()
         self._forget_drawn()
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw rows of the window, without a border always the very same strips.
+    def rows(self, lines: range) -> list[Strip]:
+        """Draw rows of the window, and of the padding above and below it."""
+        size, above = self.size, self.styles.padding.top
+        top = round(self.scroll_y) - above
+        return [
+            self._row(y + top, size.width)
+            if above <= y < above + size.height
+            else Strip.blank(size.width, self.rich_style)
+            for y in lines
+        ]
 
-        Textual caches in a strip what it cost to filter, cut and encode it, but its styles cache
-        makes new strips of every row at every scroll. Handing out our own saves most of a frame.
-        """
-        gutter, padding = self.styles.gutter, self.styles.padding
-        if gutter != padding or padding.width or self.opacity < 1:
-            return super().render_lines(crop)
-        background = self.background_colors[1]
-        filters = self.get_line_filters()
-        strips = []
-        for y in crop.line_range:
-            strip = self.render_line(y - padding.top)
-            for line_filter in filters:
-                strip = strip.apply_filter(line_filter, background)
-            strips.append(strip.crop(crop.x, crop.right))
-        return strips
-
-    def render_line(self, y: int) -> Strip:
-        """Draw one row of the window, or of the padding above and below it."""
-        if not 0 <= y < self.size.height:
-            return Strip.blank(self.size.width, self.rich_style)
-        y += round(self.scroll_y)
+    def _row(self, y: int, width: int) -> Strip:
+        """Row `y` of the story."""
         strip = self._strips.get(y)
-        if strip is None or strip.cell_length != self.size.width:
+        if strip is None or strip.cell_length != width:
             if len(self._strips) > KEPT_STRIPS:
                 self._strips.clear()
             strip = self._strips[y] = self._painter_now().draw(y)
         return strip
+
+    def render_line(self, y: int) -> Strip:
+        """Row `y` of the window with its places in the text, for the mouse."""
+        if not 0 <= y < self.size.height:
+            return Strip.blank(self.size.width, self.rich_style)
+        return self._painter_now().draw(y + round(self.scroll_y), places=True)
 
     def _painter_now(self) -> RowPainter:
         """What draws rows in the present styles, selection and size."""

@@ -10,11 +10,12 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
-from textual.widget import Widget
 
 from fireside.app.tui.widgets.numbers import grouped, memory, seconds, speed
+from fireside.app.tui.widgets.plain import PlainRows
 
 BARS = "▁▂▃▄▅▆▇█"
 FULL, EMPTY = "█", "░"
@@ -73,7 +74,7 @@ def gauge(share: float, width: int) -> str:
     return FULL * full + EMPTY * (width - full)
 
 
-class Meter(Widget):
+class Meter(PlainRows):
     """Speed now and over time, prompt reading, context, cache, memory and kernels."""
 
     ALLOW_SELECT = False
@@ -106,6 +107,7 @@ class Meter(Widget):
         self._speeds: deque[float] = deque(maxlen=240)
         self._sampled_at: float | None = None
         self._drawn: list[list[tuple[str, str]]] = []
+        self._inks: dict[str, Style] = {}
 
     @property
     def state(self) -> MeterState:
@@ -121,10 +123,10 @@ class Meter(Widget):
         """Show another state; only lines that differ are drawn anew."""
         self._state = state
         self._sample()
-        drawn = self._lines()
+        drawn, width = self._lines(), self.size.width
         for y, line in enumerate(drawn):
             if y >= len(self._drawn) or line != self._drawn[y]:
-                self.refresh(Region(0, y, self.size.width, 1))
+                self.repaint(Region(0, y, width, 1))
         self._drawn = drawn
 
     def clear_speeds(self) -> None:
@@ -194,11 +196,26 @@ class Meter(Widget):
         """Bars grow and shrink with the panel."""
         self._drawn = self._lines()
 
+    def notify_style_update(self) -> None:
+        """The theme has changed."""
+        super().notify_style_update()
+        self._inks.clear()
+
+    def rows(self, lines: range) -> list[Strip]:
+        """Draw some of the lines."""
+        return [self.render_line(y) for y in lines]
+
     def render_line(self, y: int) -> Strip:
         """Draw one line."""
-        lines = self._drawn or self._lines()
-        segments = []
-        for text, name in lines[y] if y < len(lines) else []:
-            style = self.get_component_rich_style(f"meter--{name}") if name else self.rich_style
-            segments.append(Segment(text, style))
-        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
+        drawn = self._drawn or self._lines()
+        pieces = drawn[y] if 0 <= y < len(drawn) else []
+        segments = [Segment(text, self._ink(name)) for text, name in pieces]
+        return Strip(segments).adjust_cell_length(self.size.width, self._ink(""))
+
+    def _ink(self, name: str) -> Style:
+        """The style of a component class, "" for that of plain text."""
+        ink = self._inks.get(name)
+        if ink is None:
+            ink = self.get_component_rich_style(f"meter--{name}") if name else self.rich_style
+            self._inks[name] = ink
+        return ink

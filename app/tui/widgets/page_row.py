@@ -23,6 +23,7 @@ INKS = ("writer", "bar", "label", "quiet", "caret")
 BAR_CELLS = 2
 # Selection offsets of cells left of the text: any x this small means "before the row's text".
 _MARGIN = -10_000
+_NULL = Style.null()
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,28 @@ class RowPainter:
     """Offsets between which the text is selected."""
     streaming: bool = False
 
-    def draw(self, y: int) -> Strip:
-        """Draw row `y` of the story, or an empty one below its end."""
+    def draw(self, y: int, places: bool = False) -> Strip:
+        """Draw row `y` of the story, or an empty one below its end.
+
+        places: with the meta data by which the mouse finds the place in the text. Without it all
+        rows share a few styles.
+        """
         base = self.ink.base
+        place = _place if places else _nowhere
         if y >= self.story.row_count:
-            return Strip([Segment(" " * self.width, base + _place(0, y))], self.width)
+            return Strip([Segment(" " * self.width, base + place(0, y))], self.width)
         row = self.story.row(y)
-        outside = base + _place(_MARGIN, y)
+        outside = base + place(_MARGIN, y)
         segments = [Segment(" " * self.left, outside)]
         segments.extend(Segment(text, outside + style) for text, style in self._margin(y, row))
         x = 0
         for text, style in self._words(row):
-            segments.append(Segment(text, base + style + _place(x, y)))
+            segments.append(Segment(text, base + style + place(x, y)))
             x += len(text)
         if y == self.story.row_count - 1:
             segments.extend(Segment(text, base + style) for text, style in self._ending())
-        used = sum(segment.cell_length for segment in segments)
-        segments.append(Segment(" " * max(0, self.width - used), base + _place(x, y)))
+        used = sum([cell_len(segment.text) for segment in segments])
+        segments.append(Segment(" " * max(0, self.width - used), base + place(x, y)))
         strip = Strip([segment for segment in segments if segment.text], max(self.width, used))
         return strip.adjust_cell_length(self.width, base)
 
@@ -155,3 +161,8 @@ def _snap(text: str, index: int) -> int:
 def _place(x: int, y: int) -> Style:
     """Meta data by which the screen's mouse selection finds the place in the text."""
     return Style.from_meta({"offset": (x, y)})
+
+
+def _nowhere(x: int, y: int) -> Style:
+    """No meta data."""
+    return _NULL

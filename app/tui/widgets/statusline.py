@@ -52,13 +52,11 @@ class StatusLine(Widget):
 
     def update_state(self, state: MeterState) -> None:
         """Show another state."""
-        before = self._pieces()
-        self._state = state
-        if self._pieces() != before:
+        before, self._state = self._state, state
+        if self.display and self._pieces(before) != self._pieces(state):
             self.refresh()
 
-    def _pieces(self) -> list[str]:
-        state = self._state
+    def _pieces(self, state: MeterState) -> list[str]:
         pieces = []
         if state.reading:
             done, total = grouped(state.prefill_done), grouped(state.prefill_total)
@@ -80,7 +78,7 @@ class StatusLine(Widget):
         if self.note:
             text, style = shorten(self.note, width), "status--note"
         else:
-            pieces = self._pieces()
+            pieces = self._pieces(self._state)
             while len(pieces) > 1 and cell_len(SEPARATOR.join(pieces)) > width:
                 pieces.pop()
             text, style = shorten(SEPARATOR.join(pieces), width), "status--text"

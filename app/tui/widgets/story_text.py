@@ -200,7 +200,7 @@ class StoryText:
         elif cut:
             changed = self._cut(same, self._starts[same])
         for part in parts[same:]:
-            self.begin(part)
+            changed = min(changed, self.begin(part))
         return changed
 
     def begin(self, part: Part) -> int:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from textual.geometry import Region
 
 from fireside.app.tui.widgets import numbers
 from fireside.app.tui.widgets.choice import Choice
@@ -187,11 +184,7 @@ async def test_only_lines_that_differ_are_drawn(monkeypatch: pytest.MonkeyPatch)
         await pilot.pause()
         drawn: list[int] = []
 
-        def refresh(*regions: Region, **_: Any) -> Meter:
-            drawn.extend(region.y for region in regions)
-            return meter
-
-        monkeypatch.setattr(meter, "refresh", refresh)
+        monkeypatch.setattr(meter, "repaint", lambda region: drawn.append(region.y))
         meter.update_state(WRITING)
         assert drawn == []
         meter.update_state(MeterState(**{**vars(WRITING), "context_used": 600}))

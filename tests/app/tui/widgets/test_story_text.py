@@ -28,6 +28,7 @@ def fresh(given_parts: list[Part], width: int, separate: bool) -> StoryText:
 @settings(max_examples=400)
 @example([Part(1, "model", "")] * 3, 1, [], 2, True)
 @example([Part(1, "model", "a\n\n"), Part(2, "model", "b")], 1, [], 2, True)
+@example([Part(1, "writer", "a\r \r")], 1, [Part(1, "writer", "")], 2, True)
 @example([Part(1, "model", "ab cd\n")], 1, [Part(2, "model", "x")], 3, True)
 def test_showing_keeps_the_common_beginning_right(
     before: list[Part], kept: int, after: list[Part], width: int, separate: bool
