@@ -36,7 +36,6 @@ from fireside.app.updates import (
     Prefill,
     Request,
     Slid,
-    TextUpdate,
     Update,
 )
 from fireside.engine import (
@@ -222,6 +221,8 @@ class Inference:
             self._not_loaded(LoadCancelled(job, spec))
         except Exception as error:
             self._not_loaded(LoadFailed(job, spec, describe(error)))
+        else:
+            import numpy  # noqa: F401  (guesses need it: now, not in the middle of a story)
 
     def _read(
         self, job: int, path: Path, spec: ModelSpec, progress: Callable[[int, int], None]
@@ -390,8 +391,8 @@ class Inference:
                 tokens += 1
                 written.append(event.text)
                 used = min(len(ids) + tokens, session.context)
-                choices = (event,) if request.alternatives else ()
-                self._buffer.push(TextUpdate(job, event.text, tokens, now - first, used, choices))
+                choice = event if request.alternatives else None
+                self._buffer.write(job, event.text, tokens, now - first, used, choice)
             elif isinstance(event, PrefillProgress):
                 seconds = time.perf_counter() - started
                 self._buffer.push(Prefill(job, event.done, event.total, event.reused, seconds))
@@ -417,9 +418,7 @@ class Inference:
         tail = finished.text.rstrip("�") if finished.reason != "end" else finished.text
         if tail:
             tokens = statistics.decode_tokens
-            self._buffer.push(
-                TextUpdate(job, tail, tokens, statistics.decode_s, statistics.context_used)
-            )
+            self._buffer.write(job, tail, tokens, statistics.decode_s, statistics.context_used)
         if asked is not None and finished.reason != "stop" and tail == finished.text:
             words = "".join([*written, tail])
             if isinstance(asked, str):

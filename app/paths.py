@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from fireside.engine.records import record
 
-
-@record
+@dataclass(frozen=True)
 class Paths:
     """Where Fireside keeps what is the user's. Nothing is created by asking."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fireside.engine import (
@@ -188,25 +188,40 @@ class Buffer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._updates: list[Update] = []
-        self._texts: list[str] = []  # of the last update, if that is a TextUpdate
+        # What was written since the last of `_updates`, not yet made into one: a model may write
+        # some thousand tokens between two looks.
+        self._writing: tuple[int, int, float, int] | None = None  # job, tokens, seconds, context
+        self._texts: list[str] = []
         self._choices: list[Token] = []
 
     def push(self, update: Update) -> None:
         """Add one."""
         with self._lock:
+            self._settle()
             last = self._updates[-1] if self._updates else None
             newer = type(last) is type(update) and last is not None and last.job == update.job
-            if isinstance(update, TextUpdate):
-                if not newer:
-                    self._settle()
-                self._texts.append(update.text)
-                self._choices += update.choices
-            else:
-                self._settle()
-            if newer and isinstance(update, TextUpdate | Prefill | LoadProgress):
+            if newer and isinstance(update, Prefill | LoadProgress):
                 self._updates[-1] = update
             else:
                 self._updates.append(update)
+
+    def write(
+        self,
+        job: int,
+        text: str,
+        tokens: int,
+        seconds: float,
+        context_used: int,
+        choice: Token | None = None,
+    ) -> None:
+        """Add what a token wrote; the others as in TextUpdate."""
+        with self._lock:
+            if self._writing and self._writing[0] != job:
+                self._settle()
+            self._writing = job, tokens, seconds, context_used
+            self._texts.append(text)
+            if choice is not None:
+                self._choices.append(choice)
 
     def drain(self) -> list[Update]:
         """Take all of them out, oldest first."""
@@ -216,10 +231,9 @@ class Buffer:
             return updates
 
     def _settle(self) -> None:
-        """Put the collected text into the last update."""
-        if self._texts:
-            last = self._updates[-1]
-            assert isinstance(last, TextUpdate)
+        """Make an update of what was written."""
+        if self._writing:
+            job, tokens, seconds, used = self._writing
             text, choices = "".join(self._texts), tuple(self._choices)
-            self._updates[-1] = replace(last, text=text, choices=choices)
-            self._texts, self._choices = [], []
+            self._updates.append(TextUpdate(job, text, tokens, seconds, used, choices))
+            self._writing, self._texts, self._choices = None, [], []

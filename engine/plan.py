@@ -9,6 +9,7 @@ logits somebody reads are left.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.config import RopeStyle
@@ -197,7 +198,7 @@ Op = (
 )
 
 
-@record
+@dataclass(frozen=True)
 class Plan:
     """One forward pass: operations in order, the widths of their buffers, where the logits are."""
 
@@ -206,7 +207,7 @@ class Plan:
     n_layers: int
     n_kv_heads: int
     head_dim: int
-    buffers: Mapping[str, int] = {}  # name -> width
+    buffers: Mapping[str, int] = field(default_factory=dict)  # name -> width
 
     @property
     def weights(self) -> tuple[tuple[str, ...], ...]:

@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+import click
+
 from fireside.app.cli.output import say, visible
 from fireside.app.settings import SettingsError
 
 FAILURE, USAGE, MODEL, OVERFLOW = 1, 2, 3, 4
-COMPLETION_VARIABLE = "_FIRESIDE_COMPLETE"
 
 
 class CliError(Exception):
@@ -43,6 +44,8 @@ def guarded(argv: Sequence[str] | None) -> int:
         _drop_stdout()  # the reader has had enough, which is no error
         return 0
     except Exception as error:
+        if isinstance(error, click.exceptions.Exit):
+            return error.exit_code
         if os.environ.get("FIRESIDE_DEBUG"):
             raise
         if isinstance(error, OSError):
@@ -55,30 +58,14 @@ def guarded(argv: Sequence[str] | None) -> int:
 
 def _run(arguments: list[str]) -> int:
     """What click's own main() does, but for its ideas of a closed pipe, which exits with 1."""
-    instruction = os.environ.get(COMPLETION_VARIABLE)
-    if arguments[:1] == ["write"] and not instruction:
-        from fireside.app.cli.writing import quickly
+    from fireside.app.cli.root import COMPLETION_VARIABLE, fireside
 
-        if (code := quickly(arguments[1:])) is not None:
-            return code
-    return _run_click(arguments, instruction)
-
-
-def _run_click(arguments: list[str], instruction: str | None) -> int:
-    """Run what click makes of the arguments, or complete them."""
-    from click.exceptions import Exit
-
-    from fireside.app.cli.root import fireside
-
-    if instruction:
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
         from click.shell_completion import shell_complete
 
         return shell_complete(fireside, {}, "fireside", COMPLETION_VARIABLE, instruction)
-    try:
-        with fireside.make_context("fireside", arguments) as context:
-            result = fireside.invoke(context)
-    except Exit as done:
-        return done.exit_code
+    with fireside.make_context("fireside", arguments) as context:
+        result = fireside.invoke(context)
     return result if isinstance(result, int) else 0
 
 
@@ -88,8 +75,10 @@ def explain(error: Exception) -> tuple[str, str, int]:
         return error.message, error.hint, error.code
     if isinstance(error, SettingsError):
         return error.message, error.hint, USAGE
-    if told := _explain_click(error):
-        return told
+    if isinstance(error, click.ClickException):
+        return _explain_click(error)
+    if isinstance(error, click.Abort):
+        return "given up", "", 130
     if isinstance(error, MemoryError):
         return "there is not enough memory", "try --quant q8 or q4, or a shorter --context", FAILURE
     if isinstance(error, OSError):
@@ -98,16 +87,7 @@ def explain(error: Exception) -> tuple[str, str, int]:
     return _explain_engine(error)
 
 
-def _explain_click(error: Exception) -> tuple[str, str, int] | None:
-    """The same, where the error is one of click's."""
-    if "click" not in sys.modules:  # it is imported where it is needed, and not for this
-        return None
-    import click
-
-    if isinstance(error, click.Abort):
-        return "given up", "", 130
-    if not isinstance(error, click.ClickException):
-        return None
+def _explain_click(error: click.ClickException) -> tuple[str, str, int]:
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"see {error.ctx.command_path} --help"

@@ -25,6 +25,7 @@ from textual.binding import Binding, BindingType
 from fireside import assets
 from fireside.app import catalogue
 from fireside.app import settings as config
+from fireside.app.cli.start import prepare
 from fireside.app.inference import Inference, describe
 from fireside.app.library import Library, LibraryError
 from fireside.app.paths import Paths
@@ -43,7 +44,7 @@ from fireside.engine import FiresideError
 log = logging.getLogger(__name__)
 
 FLUSHES_PER_SECOND = 12  # both cores may be at work for the model
-SHARE = 0.04  # of a core: where drawing takes more while the model writes, it is drawn less often
+SHARE = 0.02  # of a core: where drawing takes more while the model writes, it is drawn less often
 SLOWEST_S = 0.25  # but never less often than this
 
 
@@ -76,7 +77,6 @@ class FiresideApp(App[None]):
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._welcome = ""
         self.farewell = ""  # what went wrong at the very end
-        self._flushed = self._spent = 0.0  # when it was flushed, and this thread's seconds by then
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.keeper = Keeper(self._open_library())
@@ -106,7 +106,7 @@ class FiresideApp(App[None]):
             self._mind_signals()
         self.push_screen(self.desk)
         self.call_after_refresh(self._begin)
-        self.set_interval(1 / FLUSHES_PER_SECOND, self._pump)
+        self.run_worker(self._keep_showing())
         if watch := getattr(self._driver, "watch", None):
             self.set_interval(1, watch)
 
@@ -161,13 +161,21 @@ class FiresideApp(App[None]):
         gc.freeze()
 
     def _pump(self) -> None:
-        """Show what has happened, soon; a model that fills screens has the cores to itself."""
-        now, spent = time.monotonic(), time.thread_time()
-        wait = min((spent - self._spent) / SHARE, SLOWEST_S)
-        if self.desk.scribe.writing and now - self._flushed < wait:
-            return
-        self._flushed, self._spent = now, spent
-        self.desk.post_message(Told(self.inference.drain()))
+        """Show what has happened."""
+        updates = self.inference.drain()
+        if updates or self.desk.restless:
+            self.desk.post_message(Told(updates))
+
+    async def _keep_showing(self) -> None:
+        """Show it again and again; a model that fills screens has the cores to itself."""
+        while True:
+            begun, spent = time.monotonic(), time.thread_time()
+            writing = self.desk.scribe.writing
+            self._pump()
+            await asyncio.sleep(1 / FLUSHES_PER_SECOND)
+            if writing:  # the first words do not wait
+                wait = min((time.thread_time() - spent) / SHARE, SLOWEST_S)
+                await asyncio.sleep(begun + wait - time.monotonic())
 
     def find_models(self) -> Iterator[catalogue.ModelEntry]:
         """The models there are, one at a time."""
@@ -275,6 +283,7 @@ def _log_to_file(paths: Paths) -> None:
 
 def run(settings: Settings) -> int:
     """Open the application; returns the exit code."""
+    prepare(settings)
     paths = Paths.find()
     _log_to_file(paths)
     app = FiresideApp(settings, paths=paths)

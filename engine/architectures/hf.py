@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import Activation, ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
-from fireside.engine.records import record
 
 # What a weight becomes on its way in: (the file's tensor, its name here, configuration)
 Transform = Callable[[Tensor, str, ModelConfig], Tensor]
@@ -78,7 +78,7 @@ class HfConfig(Fields):
         return ACTIVATIONS[name]
 
 
-@record
+@dataclass(frozen=True)
 class HfModel:
     """How the folders of some `model_type`s are read.
 
@@ -92,7 +92,7 @@ class HfModel:
     read: Callable[[HfConfig], ModelConfig]
     names: Mapping[str, str]
     prefix: str | tuple[str, ...] = "model."
-    transforms: Mapping[str, Transform] = {}
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
     dropped: tuple[str, ...] = ()
 

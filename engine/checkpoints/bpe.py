@@ -7,9 +7,8 @@ The names are those of Hugging Face's `tokenizer.json`; a GGUF file names a whol
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
-
-from fireside.engine.records import record
 
 Behavior = Literal["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 PrependScheme = Literal["always", "first", "never"]
@@ -19,19 +18,19 @@ Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 # -- normalisers: text -> text
 
 
-@record
+@dataclass(frozen=True)
 class Normalize:
     """One of Unicode's normal forms."""
 
     form: Form
 
 
-@record
+@dataclass(frozen=True)
 class Lowercase:
     """Small letters only."""
 
 
-@record
+@dataclass(frozen=True)
 class Replace:
     """`content` instead of every match of the regular expression `pattern`."""
 
@@ -39,14 +38,14 @@ class Replace:
     content: str
 
 
-@record
+@dataclass(frozen=True)
 class Prepend:
     """`text` before a text that is not empty."""
 
     text: str
 
 
-@record
+@dataclass(frozen=True)
 class Strip:
     """No white space at the ends."""
 
@@ -60,7 +59,7 @@ Normalizer = Normalize | Lowercase | Replace | Prepend | Strip
 # -- pre-tokenizers: text -> words
 
 
-@record
+@dataclass(frozen=True)
 class Split:
     """Cut at the matches of the regular expression `pattern`.
 
@@ -74,17 +73,17 @@ class Split:
     invert: bool = False
 
 
-@record
+@dataclass(frozen=True)
 class PrefixSpace:
     """A space before every word that does not begin with one."""
 
 
-@record
+@dataclass(frozen=True)
 class Bytes:
     """From here on a word is its UTF-8 bytes, each written as the character that stands for it."""
 
 
-@record
+@dataclass(frozen=True)
 class Metaspace:
     """`replacement` for spaces, and before the text; with `split` every one begins a word."""
 
@@ -96,7 +95,7 @@ class Metaspace:
 PreTokenizer = Split | PrefixSpace | Bytes | Metaspace
 
 
-@record
+@dataclass(frozen=True)
 class AddedToken:
     """How a token that was added to the vocabulary is found in a text, beyond being there.
 
@@ -115,7 +114,7 @@ class AddedToken:
         return self == AddedToken()
 
 
-@record
+@dataclass(frozen=True)
 class Bpe:
     """The rules of a BPE vocabulary."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fireside.engine.arrays import np
@@ -33,11 +34,13 @@ CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where the
 CHUNK_BYTES = 64 << 20
 
 
+@dataclass
 class NativeCache:
     """See executors.Cache; keys and values lie in pages of 64 positions in the extension."""
 
-    def __init__(self, capacity: int, handle: Any, owner: NativeExecutor) -> None:
-        self.capacity, self.handle, self.owner = capacity, handle, owner
+    capacity: int
+    handle: Any
+    owner: NativeExecutor
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class View:
         value = self.value.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, str) or re.search(SURROGATES, value):
+        if not isinstance(value, str) or SURROGATES.search(value):
             raise self.wrong(key, "a text")
         return value
 

@@ -324,15 +324,15 @@ def test_the_buffer_joins_what_belongs_together() -> None:
     buffer.push(Prefill(1, 1, 9, 0, 0.1))
     buffer.push(Prefill(1, 9, 9, 0, 0.2))
     for index, word in enumerate(("a", "b", "c"), 1):
-        buffer.push(TextUpdate(1, word, index, index / 10, index))
-    buffer.push(TextUpdate(2, "x", 1, 0.1, 1))
+        buffer.write(1, word, index, index / 10, index)
+    buffer.write(2, "x", 1, 0.1, 1)
     assert buffer.drain() == [
         Prefill(1, 9, 9, 0, 0.2),
         TextUpdate(1, "abc", 3, 0.3, 3),
         TextUpdate(2, "x", 1, 0.1, 1),
     ]
     assert buffer.drain() == []
-    buffer.push(TextUpdate(2, "y", 2, 0.2, 2))
+    buffer.write(2, "y", 2, 0.2, 2)
     assert buffer.drain() == [TextUpdate(2, "y", 2, 0.2, 2)]
 
 

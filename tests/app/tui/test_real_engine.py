@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from fireside.app.paths import Paths
 from fireside.app.settings import Settings
-from fireside.app.tui.app import FiresideApp
+from fireside.app.tui.app import FLUSHES_PER_SECOND, SLOWEST_S, FiresideApp
 from fireside.app.tui.widgets.choice import Choice
 from tests.app.tiny import write_tiny
 
@@ -77,24 +77,17 @@ async def test_a_screen_that_is_dear_to_draw_is_drawn_less_often(
     paths: Paths, model: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     async with running(paths, model, passage_tokens=100_000, temperature=0.0) as (app, pilot):
-        await pilot.press("enter")
-        await until(pilot, lambda: app.desk.scribe.writing)
-        clock = itertools.count(app._spent + seconds, seconds) if seconds else None
-        monkeypatch.setattr(
-            "fireside.app.tui.app.time.thread_time",
-            lambda: app._spent if clock is None else next(clock),
-        )
+        clock = itertools.count(0, seconds)
+        monkeypatch.setattr("fireside.app.tui.app.time.thread_time", lambda: next(clock))
         # however soon the model is done on this machine
         monkeypatch.setattr(type(app.desk.scribe), "writing", True)
-        flushes = 0
-        for _ in range(20):
-            before = app._flushed
-            app._pump()
-            flushes += app._flushed != before
-        assert flushes == 20 if not seconds else flushes < 10
+        looks: list[float] = []
+        monkeypatch.setattr(app, "_pump", lambda: looks.append(time.monotonic()))
+        await until(pilot, lambda: len(looks) > 5)
         monkeypatch.undo()
-        await pilot.press("escape")
-        await until(pilot, lambda: not app.desk.scribe.writing)
+        gaps = [after - before for before, after in itertools.pairwise(looks[1:])]
+        assert min(gaps) > (SLOWEST_S if seconds else 1 / FLUSHES_PER_SECOND) - 0.01
+        assert seconds or min(gaps) < SLOWEST_S - 0.05
 
 
 async def test_the_weights_change_in_the_middle_of_a_story(paths: Paths, model: Path) -> None:
