@@ -2,7 +2,8 @@
 
 Run by the interpreter that has llama-cpp-python, which may lack Fireside: nothing but the standard
 library and llama_cpp is imported here. The lines are those of bench_worker.py, and so is what is
-measured: prompts, and single tokens, from an empty cache, without tokenizer and sampler.
+measured: prompts, and single tokens, from an empty cache, without tokenizer; and without a sampler,
+where ours draws the likeliest token.
 """
 
 from __future__ import annotations

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from fireside.app.bench_llama_cpp import end_with, resident_bytes
 from fireside.app.catalogue import block_counts
 from fireside.engine import FiresideError, architectures, executors, open_checkpoint
+from fireside.engine.bursts import burst_for
 from fireside.engine.executors import KV, Executor, Quant, native_measure
 from fireside.engine.executors.native import NativeExecutor
+from fireside.engine.samplers import Sampling, chain_for
 from fireside.engine.session import CHUNK
 
 NUMPY_BUFFER = 256 << 20  # bytes, at most, that NumPy's reading rate is measured on
@@ -32,7 +34,10 @@ PROFILE_S = 0.2  # a profile is taken for at least so long
 
 
 class Case:
-    """A loaded model and what is measured on it; sampler and tokenizer are no part of that."""
+    """A loaded model and what is measured on it, without a tokenizer.
+
+    Single tokens come in bursts of likeliest ones, as a session tells them; from NumPy, from steps.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class Case:
         rng = np.random.default_rng(1)
         self.ids = rng.integers(0, checkpoint.config.vocab_size, longest).astype(np.int32)
         self.cache = self.executor.new_cache(longest)
+        chain = chain_for(Sampling(temperature=0.0), 1, self.executor.name)
+        self._burst = burst_for(self.executor, chain, frozenset())
         if self.at:  # what stands before a position is read, so it is there
             self._push(0, max(self.at), CHUNK)
         self.asked_threads = threads
@@ -93,8 +100,8 @@ class Case:
         """Seconds of each prefill, and of single tokens from the beginning and from each `at`."""
         self._push(0, 1, 1)  # not timed: other cases had the processor's caches meanwhile
         prefill = {str(length): _seconds(self._push, 0, length, CHUNK) for length in self.prefill}
-        decode_s = _seconds(self._push, 0, self.decode, 1)
-        at = {str(start): _seconds(self._push, start, n, 1) for start, n in self.at.items()}
+        decode_s = _seconds(self._tell, 0, self.decode)
+        at = {str(start): _seconds(self._tell, start, n) for start, n in self.at.items()}
         rss = resident_bytes()  # before the buffer that reading may take
         speeds = {"prefill_s": prefill, "decode_s": decode_s, "at_s": at}
         return {**speeds, "rss": rss, "read": self.read_rate()}
@@ -109,29 +116,40 @@ class Case:
         """Seconds of one step by kind of operation: of a single token, and of each prefill."""
         if not isinstance(self.executor, NativeExecutor):
             return {"profile": None}
-        parts = {"decode": self._profile(self.executor, 0, self.decode, 1)}
+        parts = {"decode": self._profile(self.executor, self.decode, self._tell, 0, self.decode)}
         for start, count in self.at.items():
-            parts[f"at {start}"] = self._profile(self.executor, start, count, 1)
+            parts[f"at {start}"] = self._profile(self.executor, count, self._tell, start, count)
         for length in self.prefill:
-            parts[f"prefill {length}"] = self._profile(self.executor, 0, length, CHUNK)
+            parts[f"prefill {length}"] = self._profile(
+                self.executor, 1, self._push, 0, length, CHUNK
+            )
         return {"profile": parts}
 
     def _profile(
-        self, executor: NativeExecutor, first: int, length: int, chunk: int
+        self, executor: NativeExecutor, steps: int, run: Callable[..., None], *arguments: int
     ) -> dict[str, float]:
-        """Seconds by operation of a push, or of each token of it where it takes single ones.
+        """Seconds by operation of a step of those that a run has.
 
         What is left is outside of all operations.
         """
-        steps = length if chunk == 1 else 1
         rounds, wall = 0, 0.0
         native_measure.start_profile(executor)
         while wall < PROFILE_S:
-            wall += _seconds(self._push, first, length, chunk)
+            wall += _seconds(run, *arguments)
             rounds += 1
         parts = dict(native_measure.read_profile(executor))
         parts["outside the operations"] = max(wall - sum(parts.values()), 0.0)
         return {name: seconds / (rounds * steps) for name, seconds in parts.items()}
+
+    def _tell(self, first: int, count: int) -> None:
+        """`count` tokens from position `first` on, the likeliest each, as a session draws them."""
+        if self._burst is None:
+            self._push(first, count, 1)
+            return
+        text = self.ids[: first + 1].tolist()
+        while (left := first + count + 1 - len(text)) > 0:
+            told = self._burst.tell(self.cache, text, len(text) - 1, left)
+            text += [choice.id for choice in told.choices]
 
     def _push(self, first: int, length: int, chunk: int) -> None:
         """`length` tokens from position `first` on, `chunk` at a time: as a session does it."""

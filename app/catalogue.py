@@ -11,20 +11,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fireside import assets
 from fireside.app.paths import Paths
 from fireside.app.settings import EMBEDDED, Settings
+from fireside.engine.records import record
 
 if TYPE_CHECKING:
     from fireside.engine.checkpoints.types import Checkpoint
 
 Source = Literal["embedded", "local"]
 # of a GGUF model in several files: it is opened by the first
-LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+LATER_PART = r"-(?!00001)\d{5}-of-\d{5}\.gguf$"
 MODEL_SUFFIXES = {".gguf", ".bin", ".safetensors", ".pt", ".pth", ".ckpt"}
 # What makes a folder one model: a configuration, and weights of any of these names
 CONFIGURATIONS = {"config.json": ("model", "pytorch_model"), "params.json": ("consolidated.00",)}
@@ -32,7 +32,7 @@ FOLDER_SUFFIXES = {".safetensors", ".bin", ".pth"}
 DEPTH = 3  # folders below a models folder
 
 
-@dataclass(frozen=True)
+@record
 class ModelEntry:
     """One model. Where `problem` is not empty it cannot run, and the numbers may be 0."""
 
@@ -43,14 +43,14 @@ class ModelEntry:
     format: str = ""  # "GGUF v3", "llama2.c v1", ...
     architecture: str = ""
     parameters: int = 0
-    blocks: Mapping[str, int] = field(default_factory=dict)  # block format -> weights stored so
+    blocks: Mapping[str, int] = {}  # block format -> weights stored so
     file_bytes: int = 0
-    memory: Mapping[str, int] = field(default_factory=dict)  # quant -> bytes of the weights
+    memory: Mapping[str, int] = {}  # quant -> bytes of the weights
     context: int = 0
     problem: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class ModelFile:
     """A file that may be a model, not opened yet."""
 
@@ -124,7 +124,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             if (
                 path.suffix.lower() in MODEL_SUFFIXES
                 and not name.startswith(".")
-                and not LATER_PART.search(name)
+                and not re.search(LATER_PART, name)
                 and path.is_file()
             ):
                 yield path

@@ -73,8 +73,11 @@ def _of_the_groups(root: Path) -> Iterator[int | None]:
         group = top / path.strip("/")
         for folder in (group, *(p for p in group.parents if p.is_relative_to(top))):
             # in a container the path is the host's, but the container's own group lies at the top
-            most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-            if most.isdigit() and used.isdigit():
+            most = _read(folder / limit).strip()
+            if not most.isdigit() or int(most) >= UNLIMITED:
+                continue
+            used = _read(folder / usage).strip()
+            if used.isdigit():
                 table = _table(folder / "memory.stat")
                 files = (table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
                 yield int(most) - int(used) + sum(files)
@@ -88,6 +91,6 @@ def _table(path: Path) -> dict[str, int]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return path.read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from fireside.engine.records import record
 
-@dataclass(frozen=True)
+
+@record
 class Paths:
     """Where Fireside keeps what is the user's. Nothing is created by asking."""
 

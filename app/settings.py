@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fireside.app.paths import Paths
+from fireside.engine.records import changed, record
 
 if TYPE_CHECKING:
     from fireside.engine import KV, Overflow, Quant, Sampling, Speculation
 
+T = TypeVar("T")
 Kind = Literal["text", "texts", "integer", "number"]
 KIND_NAMES = {
     "text": "a text",
@@ -52,6 +52,18 @@ TEMPLATES = (
 )  # fmt: skip
 
 
+@record
+class Field:
+    """What there is to know of a setting."""
+
+    name: str
+    default: Any
+    metadata: Mapping[str, Any]  # help, kind, choices, table, minimum, maximum, unset
+
+
+SCHEMA: dict[str, Field] = {}
+
+
 def _setting(
     default: Any,
     help_text: str,
@@ -63,9 +75,12 @@ def _setting(
     maximum: int | None = None,
     unset: str = "",
 ) -> Any:
-    """A field of Settings. `unset`: what the default means, where its value does not say it."""
+    """The default of a field of Settings, which `_described` takes out of it again.
+
+    unset: what the default means, where its value does not say it.
+    """
     guessed: dict[type, Kind] = {str: "text", int: "integer", float: "number", tuple: "texts"}
-    metadata = {
+    metadata: Mapping[str, Any] = {
         "help": help_text,
         "kind": kind or guessed[type(default)],
         "choices": choices,
@@ -74,17 +89,22 @@ def _setting(
         "maximum": maximum,
         "unset": unset,
     }
-    return field(default=default, metadata=metadata)
+    return Field("", default, metadata)
 
 
-@dataclass(frozen=True)
+def _described(cls: type[T]) -> type[T]:
+    """Class decorator: make defaults of what `_setting` says, and SCHEMA of the rest."""
+    for name in cls.__annotations__:
+        if isinstance(entry := vars(cls).get(name), Field):
+            SCHEMA[name] = changed(entry, name=name)
+            setattr(cls, name, entry.default)
+    return cls
+
+
+@record
+@_described
 class Settings:
-    """All that can be set. A field's `metadata["help"]` says what it does."""
-
-    # setting -> where its value was set, in a person's words; the defaults are not there
-    origins: Mapping[str, str] = field(
-        default_factory=dict, compare=False, repr=False, kw_only=True
-    )
+    """All that can be set; `schema` says what each does."""
 
     model: str = _setting(EMBEDDED, "The model: a name that `fireside models` lists, or a file.")
     tokenizer: str = _setting(
@@ -97,7 +117,7 @@ class Settings:
         "A folder of model files, looked through beside the user's own models folder.",
         unset="only the user's own",
     )
-    quant: Quant = _setting(  # noqa: RUF009  (a frozen field all the same)
+    quant: Quant = _setting(
         "none",
         "Weights in memory: none = as the file has them, f16 = cast to halfs, q8 or q4 = quantised"
         " when loading.",
@@ -115,7 +135,7 @@ class Settings:
         maximum=MAX_THREADS,
         unset="as many as there are cores to use",
     )
-    kv: KV = _setting(  # noqa: RUF009
+    kv: KV = _setting(
         "f16",
         "Keys and values of the text in memory: f16 = halfs, f32 = exact and twice as large, q8 ="
         " about half as large and less exact.",
@@ -127,13 +147,13 @@ class Settings:
         minimum=0,
         unset="as many as it was trained for",
     )
-    overflow: Overflow = _setting(  # noqa: RUF009
+    overflow: Overflow = _setting(
         "stop",
         "When the context is full: stop = end there, slide = keep the beginning, drop what follows"
         " it and go on.",
         choices=("stop", "slide"),
     )
-    speculation: Speculation = _setting(  # noqa: RUF009
+    speculation: Speculation = _setting(
         "auto",
         "Guess tokens ahead, so that several are computed at once; the story stays the same:"
         " lookup = what the text has said before, draft = what a small model says, auto = both,"
@@ -219,12 +239,15 @@ class Settings:
         unset="a new one each time",
     )
 
+    # setting -> where its value was set, in a person's words; the defaults are not there
+    origins: Mapping[str, str] = {}
+
     @property
     def built_in_template(self) -> str:
         """What engine.chat calls the template: "" is the model's own, if there is one."""
         return "" if self.template == "own" else self.template
 
-    @cached_property
+    @property
     def sampling(self) -> Sampling:
         """The sampler settings, checked; SamplingError names one that is out of range."""
         from fireside.engine import Sampling
@@ -236,15 +259,15 @@ class Settings:
 
     def changed(self, **values: Any) -> Settings:
         """A copy with other values, checked like those of a file."""
-        return replace(self, **{k: _checked(k, v, k) for k, v in values.items()})
+        return changed(self, **{k: _checked(k, v, k) for k, v in values.items()})
 
 
-def schema() -> tuple[Field[Any], ...]:
+def schema() -> tuple[Field, ...]:
     """The fields of Settings in order; their `metadata` has help, kind, choices, table, ..."""
-    return tuple(f for f in fields(Settings) if f.metadata)
+    return tuple(SCHEMA.values())
 
 
-def _table(name: str) -> list[Field[Any]]:
+def _table(name: str) -> list[Field]:
     return [f for f in schema() if f.metadata["table"] == name]
 
 
@@ -351,7 +374,7 @@ def _check_known(path: Path, keys: Mapping[str, object], table: str) -> None:
 
 def _checked(name: str, value: Any, where: str) -> Any:
     """`value` in the type of the setting; SettingsError says `where` it came from."""
-    entry = next((f for f in schema() if f.name == name), None)
+    entry = SCHEMA.get(name)
     if entry is None:
         known = ", ".join(f.name for f in schema())
         raise SettingsError(f"unknown setting {name!r}", f"known: {known}")

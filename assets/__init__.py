@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from fireside.engine.records import record
 
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
+@record
 class SampleStory:
     """A short story that people wrote for Fireside; paragraphs are parted by an empty line."""
 

@@ -18,59 +18,77 @@ One token's way from prompt to text, a file a station:
 7. samplers/chain.py   logits -> the next id (speculation/: guesses ahead of it, all checked)
 """
 
-from fireside.engine.checkpoints import open_checkpoint
-from fireside.engine.config import ModelConfig
-from fireside.engine.errors import (
-    CheckpointError,
-    ContextOverflowError,
-    FiresideError,
-    KernelsError,
-    SamplingError,
-    UnsupportedError,
-)
-from fireside.engine.events import (
-    Alternative,
-    ContextSlid,
-    Event,
-    Finished,
-    FinishReason,
-    PrefillProgress,
-    Statistics,
-    Token,
-)
-from fireside.engine.executors import KV, QUANTS, Quant
-from fireside.engine.model import Model, load
-from fireside.engine.samplers import Sampling
-from fireside.engine.session import Overflow, Session
-from fireside.engine.siblings import Tagged, generate_many
-from fireside.engine.speculation import Speculation
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "KV",
-    "QUANTS",
-    "Alternative",
-    "CheckpointError",
-    "ContextOverflowError",
-    "ContextSlid",
-    "Event",
-    "FinishReason",
-    "Finished",
-    "FiresideError",
-    "KernelsError",
-    "Model",
-    "ModelConfig",
-    "Overflow",
-    "PrefillProgress",
-    "Quant",
-    "Sampling",
-    "SamplingError",
-    "Session",
-    "Speculation",
-    "Statistics",
-    "Tagged",
-    "Token",
-    "UnsupportedError",
-    "generate_many",
-    "load",
-    "open_checkpoint",
-]
+if TYPE_CHECKING:
+    from fireside.engine.checkpoints import open_checkpoint as open_checkpoint
+    from fireside.engine.config import ModelConfig as ModelConfig
+    from fireside.engine.errors import CheckpointError as CheckpointError
+    from fireside.engine.errors import ContextOverflowError as ContextOverflowError
+    from fireside.engine.errors import FiresideError as FiresideError
+    from fireside.engine.errors import KernelsError as KernelsError
+    from fireside.engine.errors import SamplingError as SamplingError
+    from fireside.engine.errors import UnsupportedError as UnsupportedError
+    from fireside.engine.events import Alternative as Alternative
+    from fireside.engine.events import ContextSlid as ContextSlid
+    from fireside.engine.events import Event as Event
+    from fireside.engine.events import Finished as Finished
+    from fireside.engine.events import FinishReason as FinishReason
+    from fireside.engine.events import PrefillProgress as PrefillProgress
+    from fireside.engine.events import Statistics as Statistics
+    from fireside.engine.events import Token as Token
+    from fireside.engine.executors import KV as KV
+    from fireside.engine.executors import QUANTS as QUANTS
+    from fireside.engine.executors import Quant as Quant
+    from fireside.engine.model import Model as Model
+    from fireside.engine.model import load as load
+    from fireside.engine.samplers import Sampling as Sampling
+    from fireside.engine.session import Overflow as Overflow
+    from fireside.engine.session import Session as Session
+    from fireside.engine.siblings import Tagged as Tagged
+    from fireside.engine.siblings import generate_many as generate_many
+    from fireside.engine.speculation import Speculation as Speculation
+
+# name -> the module it is from, which is imported when the name is asked for
+_HOMES = {
+    "open_checkpoint": "checkpoints",
+    "ModelConfig": "config",
+    "CheckpointError": "errors",
+    "ContextOverflowError": "errors",
+    "FiresideError": "errors",
+    "KernelsError": "errors",
+    "SamplingError": "errors",
+    "UnsupportedError": "errors",
+    "Alternative": "events",
+    "ContextSlid": "events",
+    "Event": "events",
+    "Finished": "events",
+    "FinishReason": "events",
+    "PrefillProgress": "events",
+    "Statistics": "events",
+    "Token": "events",
+    "KV": "executors",
+    "QUANTS": "executors",
+    "Quant": "executors",
+    "Model": "model",
+    "load": "model",
+    "Sampling": "samplers",
+    "Overflow": "session",
+    "Session": "session",
+    "Tagged": "siblings",
+    "generate_many": "siblings",
+    "Speculation": "speculation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

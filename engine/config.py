@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from fireside.engine.records import changed, record
 
 RopeStyle = Literal["interleaved", "half"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]  # gelu: by erf; gelu_tanh: its approximation
 
 
-@dataclass(frozen=True)
+@record
 class ModelConfig:
     """Hyper-parameters of a decoder-only transformer.
 
@@ -98,7 +99,7 @@ class ModelConfig:
         """
         if not self.long_factors or context <= self.context_length:
             return self
-        return replace(
+        return changed(
             self,
             context_length=self.long_context,
             rope_factors=self.long_factors,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from fireside.engine import architectures, executors
@@ -12,7 +11,7 @@ from fireside.engine.checkpoints.types import Checkpoint, Vocabulary
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import CheckpointError, FiresideError
 from fireside.engine.executors import KV, Executor, Progress, Quant
-from fireside.engine.records import record
+from fireside.engine.records import changed, record
 from fireside.engine.session import Session
 from fireside.engine.speculation import Speculation
 from fireside.engine.tokenizers import Tokenizer, from_vocabulary, read_vocabulary
@@ -113,7 +112,7 @@ def load(
         raise FiresideError(f"threads is {threads}", f"choose 0 (automatic) to {MAX_THREADS}")
     kind = executors.choose(kernels)
     checkpoint = open_checkpoint(Path(path))
-    checkpoint = replace(checkpoint, config=checkpoint.config.for_context(context))
+    checkpoint = changed(checkpoint, config=checkpoint.config.for_context(context))
     architecture = architectures.get(checkpoint.config.architecture)
     vocabulary = find_vocabulary(checkpoint, tokenizer)
     plan = architecture.plan(checkpoint.config, checkpoint.tied)

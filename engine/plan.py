@@ -9,7 +9,6 @@ logits somebody reads are left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.config import RopeStyle
@@ -198,7 +197,7 @@ Op = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """One forward pass: operations in order, the widths of their buffers, where the logits are."""
 
@@ -207,7 +206,7 @@ class Plan:
     n_layers: int
     n_kv_heads: int
     head_dim: int
-    buffers: Mapping[str, int] = field(default_factory=dict)  # name -> width
+    buffers: Mapping[str, int] = {}  # name -> width
 
     @property
     def weights(self) -> tuple[tuple[str, ...], ...]:

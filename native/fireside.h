@@ -34,6 +34,17 @@ enum { FS_PACK_BAD = -1, FS_PACK_SHORT = -2 };
 int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
                 int64_t cols, int64_t first, int64_t count, int32_t from, const void *source,
                 int32_t file, int64_t offset);
+typedef struct fs_pack_job { /* the same, as above */
+    int32_t kind, from, file;
+    void *packed;
+    int64_t rows, cols, first, count;
+    const void *source;
+    int64_t offset;
+} fs_pack_job;
+/* Many at once, for a model has many that are small: no two may have rows of one panel (of 16). What
+ * fs_pack gives of one that failed, and which that was, or 0. */
+int32_t fs_pack_all(int32_t isa, int32_t threads, const fs_pack_job *jobs, int32_t count,
+                    int32_t *failed);
 /* Rows [first, first + count) back as floats: out [count, cols]. */
 void fs_unpack(int32_t kind, const void *packed, int64_t rows, int64_t cols,
                int64_t first, int64_t count, float *out);

@@ -157,32 +157,32 @@ static inline void fs_file_scales(int from, const uint8_t *row, int64_t block, i
     if (from == FS_FROM_Q6_K) {
         memcpy(scales + lane * 2, p + 208, 2);
         for (int half = 0; half < 2; half++)
-            scales[32 + (2 * j + half) * FS_LANES + lane] = p[192 + 2 * j + half];
+            scales[32 + fs_scale_at(2 * j + half, lane)] = p[192 + 2 * j + half];
         return;
     }
     if (from == FS_FROM_Q3_K) {
         memcpy(scales + lane * 2, p + 108, 2);
         for (int i = 2 * j; i < 2 * j + 2; i++)
-            scales[32 + i * FS_LANES + lane] = fs_q3_scale(p + 96, i);
+            scales[32 + fs_scale_at(i, lane)] = fs_q3_scale(p + 96, i);
         return;
     }
     if (from == FS_FROM_IQ4_XS) {
         memcpy(scales + lane * 2, p, 2);
-        scales[32 + j * FS_LANES + lane] = fs_iq4_scale(p, j);
+        scales[32 + fs_scale_at(j, lane)] = fs_iq4_scale(p, j);
         return;
     }
     if (from == FS_FROM_Q2_K) {
         memcpy(scales + lane * 2, p + 80, 2);
         memcpy(scales + 32 + lane * 2, p + 82, 2);
         for (int i = 2 * j; i < 2 * j + 2; i++) {
-            scales[64 + i * FS_LANES + lane] = p[i] & 15;
-            scales[64 + (2 * FS_SUPER + i) * FS_LANES + lane] = p[i] >> 4;
+            scales[64 + fs_scale_at(i, lane)] = p[i] & 15;
+            scales[64 + fs_scale_at(2 * FS_SUPER + i, lane)] = p[i] >> 4;
         }
         return;
     }
     memcpy(scales + lane * 2, p, 2);
     memcpy(scales + 32 + lane * 2, p + 2, 2);
-    uint8_t *bytes = scales + 64 + j * FS_LANES + lane;
+    uint8_t *bytes = scales + 64 + fs_scale_at(j, lane);
     fs_six_bits(p + 4, j, bytes, bytes + FS_SUPER * FS_LANES);
 }
 
@@ -195,17 +195,17 @@ static inline float fs_packed_weight(int kind, const uint8_t *scales, int64_t bl
     if (fs_is_super(kind)) p = scales + block / FS_SUPER * fs_scale_bytes(kind);
     float d = fs_half_to_float(fs_read_half(p + lane * 2)), m = 0.0f;
     const uint8_t *table = fs_table(kind);
-    if (kind == FS_IQ4_XS) d *= (float)(int8_t)p[32 + j * FS_LANES + lane];
+    if (kind == FS_IQ4_XS) d *= (float)(int8_t)p[32 + fs_scale_at(j, lane)];
     if (table) return d * (float)(table[u] - 128);
     if (kind == FS_Q6_K || kind == FS_Q3_K) {
-        d *= (float)(int8_t)p[32 + (2 * j + i / 16) * FS_LANES + lane];
+        d *= (float)(int8_t)p[32 + fs_scale_at(2 * j + i / 16, lane)];
         return d * (float)(u - (kind == FS_Q6_K ? 32 : 4));
     }
     if (!fs_has_minima(kind)) return d * (float)(u - fs_offset(kind));
     m = fs_half_to_float(fs_read_half(p + 32 + lane * 2));
     if (!fs_is_super(kind)) return d * (float)u + m;
     const int halves = fs_has_halves(kind) + 1, at = halves * j + (halves == 2 ? i / 16 : 0);
-    const uint8_t *bytes = p + 64 + at * FS_LANES + lane;
+    const uint8_t *bytes = p + 64 + fs_scale_at(at, lane);
     d *= (float)bytes[0];
     return d * (float)u - m * (float)bytes[halves * FS_SUPER * FS_LANES];
 }

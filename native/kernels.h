@@ -27,7 +27,7 @@
 /* they are the FS_PACK_... of fireside.h; from FS_Q8 on activations are rounded to int8 */
 enum fs_kind {
     FS_F32, FS_F16, FS_BF16, FS_Q8, FS_Q4, FS_Q4_1, FS_Q5_0, FS_Q5_1, FS_IQ4_NL, FS_MXFP4,
-    FS_Q4_K, FS_Q5_K, FS_Q6_K, FS_Q2_K, FS_Q3_K, FS_IQ4_XS, /* with blocks of blocks */
+    FS_Q4_K, FS_Q5_K, FS_Q6_K, FS_Q2_K, FS_Q3_K, FS_IQ4_XS, /* with blocks of blocks: FS_SUPER */
     FS_KINDS
 };
 
@@ -47,15 +47,15 @@ enum fs_kind {
  *        columns 4g + c and 16 + 4g + c are bits 2g and 2g + 1 of the first and second 64 bytes. Then
  *        Q5_0        half [blocks][16] scales d; weight = d * (u - 16)
  *        Q4_1, Q5_1  half [blocks][2][16] d and minima m; weight = d * u + m
- *        Q4_K, Q5_K  for 8 blocks: half [2][16] d and dmin, uint8 [8][16] scales s, uint8 [8][16]
- *                    minima n; weight = d * s * u - dmin * n
- *        Q6_K        for 8 blocks: half [16] d, int8 [16][16] scales s of half blocks;
+ *        Q4_K, Q5_K  for 8 blocks: half [2][16] d and dmin, uint8 [4][16][2] scales s, those of two
+ *                    blocks side by side, uint8 [4][16][2] minima n; weight = d * s * u - dmin * n
+ *        Q6_K        for 8 blocks: half [16] d, int8 [8][16][2] scales s of half blocks;
  *                    weight = d * s * (u - 32)
  *   Q2_K, Q3_K: two bits of columns 16h + 4g..16h + 4g + 3 are bits 2g and 2g + 1 of byte group h of
  *        two, the third of Q3_K lies behind as a fifth would. Then as Q4_K, but scales and minima of
  *        half blocks; as Q6_K: weight = d * s * (u - 4)
  *   IQ4_NL, MXFP4, IQ4_XS: nibbles as Q4, numbers that fs_table() turns into weights. Then as Q4; for
- *        8 blocks: half [16] d, int8 [8][16] scales
+ *        8 blocks: half [16] d, int8 [4][16][2] scales
  * Rows and columns beyond the matrix hold zeros (scale zero, or bytes met by zero activations). */
 typedef struct fs_matrix {
     int32_t kind;
@@ -72,8 +72,8 @@ typedef struct fs_acts {
     int64_t f_stride;
     const int8_t *q; /* [rows][blocks * 32], rows q_stride apart */
     int64_t q_stride;
-    const float *scale;   /* [rows][blocks], rows b_stride apart; Q8, Q4: one for FS_SUPER blocks */
-    const int32_t *shift; /* [rows][blocks]: made of the block's sum of q, see fs_offset() */
+    const float *scale;   /* [rows][blocks], rows b_stride apart; wide kinds: one for FS_SUPER blocks */
+    const int32_t *shift; /* [rows][blocks]: made of the blocks' sums of q, see fs_offset() */
     int64_t b_stride;
     /* What this thread will read behind panel ahead_end, with one row; NULL: the panels there. */
     const uint8_t *ahead;
@@ -182,9 +182,9 @@ static inline int64_t fs_scale_bytes(int kind)
     return kind == FS_Q4_1 || kind == FS_Q5_1 ? 64 : 32;
 }
 
-/* whether FS_SUPER blocks of activations share a scale */
-static inline int fs_is_wide(int kind) { return kind == FS_Q8 || kind == FS_Q4; }
 static inline int fs_is_super(int kind) { return kind >= FS_Q4_K; }
+/* whether FS_SUPER blocks of activations share a scale */
+static inline int fs_is_wide(int kind) { return kind == FS_Q8 || kind == FS_Q4 || fs_is_super(kind); }
 static inline int fs_has_minima(int kind)
 {
     return kind == FS_Q4_1 || kind == FS_Q5_1 || kind == FS_Q4_K || kind == FS_Q5_K || kind == FS_Q2_K;
@@ -194,6 +194,8 @@ static inline int fs_has_halves(int kind)
 {
     return kind == FS_Q6_K || kind == FS_Q2_K || kind == FS_Q3_K;
 }
+/* where scale (or minimum) i of a row is among those of FS_SUPER blocks */
+static inline int64_t fs_scale_at(int64_t i, int lane) { return i / 2 * 2 * FS_LANES + lane * 2 + i % 2; }
 /* whether a number is looked up: the weights plus 128 of the 16 there are, else NULL */
 static inline const uint8_t *fs_table(int kind)
 {
@@ -206,13 +208,14 @@ static inline const uint8_t *fs_table(int kind)
     return kind == FS_IQ4_NL || kind == FS_IQ4_XS ? uneven : NULL;
 }
 
-/* What a kind needs of the sum of a block's q: -offset * sum; FS_HALVES: the sum of the first 16 plus
- * 65,536 times that of the others. */
+/* What a kind needs of the sum of a block's q: -offset * sum; or sums as two numbers of 16 bits in one
+ * of 32, the first in its lower half: FS_HALVES of a block's halves, FS_PAIRS of two blocks. */
 #define FS_HALVES 0
+#define FS_PAIRS 1
 static inline int32_t fs_offset(int kind)
 {
     if (fs_has_halves(kind)) return FS_HALVES;
-    if (fs_has_minima(kind)) return -1;
+    if (fs_has_minima(kind)) return fs_is_super(kind) ? FS_PAIRS : -1;
     return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : FS_HALVES;
 }
 

@@ -3,7 +3,8 @@
  * A weight of Q8 or Q4 times its block's level (see FS_LEVELS) has up to 16 bits: two planes of
  * bytes, whose products with the activations tiles add up over FS_SUPER blocks. What one plane's
  * tile holds then counts 256 (Q4: 16) of the other's; together they are the exact sum that the other
- * kernels have, so the float chain behind it, and with it every result, is theirs.
+ * kernels have, so the float chain behind it, and with it every result, is theirs. K types and IQ4_XS
+ * have whole numbers for scales of blocks in their files: amx_planes_k.h.
  *
  * Tile instructions leave room for others, but only for those that stand right beside them: a tile
  * that is stored holds up all that comes behind. So the floats of two tiles before stand between
@@ -14,10 +15,10 @@
 #include <string.h>
 #ifdef __clang__
 #pragma clang attribute push( \
-    __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c"))), \
+    __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c"))), \
     apply_to = function)
 #else
-#pragma GCC target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c")
+#pragma GCC target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")
 #endif
 
 #define FS_ALWAYS static inline __attribute__((always_inline))
@@ -47,7 +48,11 @@ typedef struct {
     int32_t sums[2][4][ROWS * FS_LANES];                       /* of the last two tiles' rows */
     float acc[2][MOST * FS_LANES];
     float unit[4][2][FS_LANES]; /* of the last times FS_SUPER blocks; see fs_levels() */
+    float low_unit[4][2][FS_LANES]; /* of minima */
+    __m512i minima[4][2][FS_SUPER]; /* of pairs of (half) blocks */
 } fs_work;
+
+#include "amx_planes_k.h"
 
 /* Levels of n blocks, twice 16 bits a row, and what one of them is worth. */
 static void find_levels(const uint8_t *halfs, int64_t n, __m512i *levels, float *unit)
@@ -123,8 +128,10 @@ typedef struct {
 /* What adding up an item's sums takes, in registers as far as there are any. */
 typedef struct {
     const float *scale;
+    const int32_t *pairs; /* of sums of x, for minima */
     int64_t scale_step;
-    __m512 unit[2];
+    __m512 unit[2], low_unit[2];
+    const __m512i *minima[2];
     const int32_t *sums;
     float *acc;
     __mmask16 going_on; /* none for the first item of a row */
@@ -135,10 +142,12 @@ typedef struct {
     int32_t rows;
 } fs_adding;
 
-FS_ALWAYS fs_adding adding(const fs_matrix *w, const fs_acts *x, const fs_out *out, fs_work *work,
+FS_ALWAYS fs_adding adding(const int KIND, const fs_matrix *w, const fs_acts *x, const fs_out *out, fs_work *work,
                            const fs_item *item, int parity)
 {
+    const int32_t pair = item->super * (fs_has_halves(KIND) ? FS_SUPER : FS_SUPER / 2);
     fs_adding a = {.scale = x->scale + item->row * x->b_stride + item->super,
+                   .pairs = x->shift + item->row * x->b_stride + pair,
                    .scale_step = x->b_stride,
                    .sums = work->sums[parity][0],
                    .acc = work->acc[0] + item->row % MOST * FS_LANES,
@@ -152,23 +161,44 @@ FS_ALWAYS fs_adding adding(const fs_matrix *w, const fs_acts *x, const fs_out *o
         a.lanes[p] = n >= FS_LANES ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1u) : 0;
         if (p && !item->both) a.lanes[p] = 0;
         a.unit[p] = _mm512_load_ps(work->unit[item->unit][p]);
+        if (fs_has_minima(KIND)) a.low_unit[p] = _mm512_load_ps(work->low_unit[item->unit][p]);
+        a.minima[p] = work->minima[item->unit][p];
         a.bias[p] = out->bias ? _mm512_maskz_loadu_ps(a.lanes[p], out->bias + (item->panel + p) * FS_LANES)
                               : _mm512_setzero_ps();
     }
     return a;
 }
 
+#define PLANES(KIND) (plane_bits(KIND) ? 2 : 1)
+
 /* the sums of row r of an item, times its scales, to what the panels have of that row by now */
 FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_adding *a, const int r)
 {
     const __m512 scale = _mm512_set1_ps(a->scale[r * a->scale_step]);
+    __m512i rest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if (fs_has_minima(KIND)) {
+        const int32_t *pairs = a->pairs + r * a->scale_step;
+        _Pragma("GCC unroll 8") for (int i = 0; i < FS_SUPER / (2 - fs_has_halves(KIND)); i++) {
+            const __m512i two = _mm512_set1_epi32(pairs[i]);
+            rest[0] = _mm512_dpwssd_epi32(rest[0], two, a->minima[0][i]);
+            rest[1] = _mm512_dpwssd_epi32(rest[1], two, a->minima[1][i]);
+        }
+    }
     _Pragma("GCC unroll 2") for (int p = 0; p < 2; p++) {
         float *acc = a->acc + (p * MOST + r) * FS_LANES;
         const int32_t *high = a->sums + (2 * p * ROWS + r) * FS_LANES;
-        __m512i sum = _mm512_slli_epi32(_mm512_load_si512(high), KIND == FS_Q8 ? 8 : 4);
-        sum = _mm512_add_epi32(sum, _mm512_load_si512(high + ROWS * FS_LANES));
-        __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(a->unit[p], scale),
-                                   _mm512_maskz_load_ps(a->going_on, acc));
+        __m512i sum = _mm512_load_si512(high);
+        if (PLANES(KIND) == 2) {
+            sum = _mm512_slli_epi32(sum, plane_bits(KIND));
+            sum = _mm512_add_epi32(sum, _mm512_load_si512(high + ROWS * FS_LANES));
+        }
+        __m512 y = _mm512_cvtepi32_ps(sum), before = _mm512_maskz_load_ps(a->going_on, acc);
+        if (fs_has_minima(KIND)) {
+            const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(rest[p]), a->low_unit[p]);
+            y = _mm512_fmadd_ps(_mm512_fmadd_ps(y, a->unit[p], low), scale, before);
+        } else {
+            y = _mm512_fmadd_ps(y, _mm512_mul_ps(a->unit[p], scale), before);
+        }
         if (!LAST) {
             _mm512_store_ps(acc, y);
         } else {
@@ -183,10 +213,9 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
     }
 }
 
-/* products with the high bytes are signed, with Q8's low ones not */
 #define PRODUCT(C, A, B, LOW)                       \
     do {                                            \
-        if (KIND == FS_Q8 && (LOW))                 \
+        if (plane_unsigned(KIND, LOW))              \
             _tile_dpbsud(C, A, B);                  \
         else                                        \
             _tile_dpbssd(C, A, B);                  \
@@ -208,28 +237,33 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
         _tile_loadd(5, work->planes[0][k][0], 64);                   \
         PRODUCT(0, 4, 5, 0);                                         \
         BESIDE(4 * (k));                                             \
-        if ((k) == 0 && store) _tile_stored(1, sums[1], 64);         \
-        if ((k) == 0) _tile_zero(1);                                 \
-        _tile_loadd(6, work->planes[0][k][1], 64);                   \
-        PRODUCT(1, 4, 6, 1);                                         \
+        if (PLANES(KIND) == 2) {                                     \
+            if ((k) == 0 && store) _tile_stored(1, sums[1], 64);     \
+            if ((k) == 0) _tile_zero(1);                             \
+            _tile_loadd(6, work->planes[0][k][1], 64);               \
+            PRODUCT(1, 4, 6, 1);                                     \
+        }                                                            \
         BESIDE(4 * (k) + 1);                                         \
         if ((k) == 0 && store) _tile_stored(2, sums[2], 64);         \
         if ((k) == 0) _tile_zero(2);                                 \
         _tile_loadd(7, work->planes[1][k][0], 64);                   \
         PRODUCT(2, 4, 7, 0);                                         \
         BESIDE(4 * (k) + 2);                                         \
-        if ((k) == 0 && store) _tile_stored(3, sums[3], 64);         \
-        if ((k) == 0) _tile_zero(3);                                 \
-        _tile_loadd(5, work->planes[1][k][1], 64);                   \
-        PRODUCT(3, 4, 5, 1);                                         \
+        if (PLANES(KIND) == 2) {                                     \
+            if ((k) == 0 && store) _tile_stored(3, sums[3], 64);     \
+            if ((k) == 0) _tile_zero(3);                             \
+            _tile_loadd(5, work->planes[1][k][1], 64);               \
+            PRODUCT(3, 4, 5, 1);                                     \
+        }                                                            \
         BESIDE(4 * (k) + 3);                                         \
     } while (0)
 
-static void store_sums(int32_t sums[4][ROWS * FS_LANES])
+FS_ALWAYS void store_sums(const int KIND, int32_t sums[4][ROWS * FS_LANES])
 {
     _tile_stored(0, sums[0], 64);
-    _tile_stored(1, sums[1], 64);
     _tile_stored(2, sums[2], 64);
+    if (PLANES(KIND) == 1) return;
+    _tile_stored(1, sums[1], 64);
     _tile_stored(3, sums[3], 64);
 }
 
@@ -253,7 +287,7 @@ FS_ALWAYS void run_item(const int KIND, const int BEFORE, const fs_acts *x, fs_w
 FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x, const fs_out *out,
                             int32_t row, int32_t rows, int32_t panel, int32_t panel_end)
 {
-    const int64_t size = KIND == FS_Q8 ? 512 : 256;
+    const int64_t size = fs_block_bytes(KIND);
     const int32_t tiles = (rows + ROWS - 1) / ROWS;
     fs_work here, *work = &here;
     fs_item items[2] = {{0}};
@@ -267,7 +301,13 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
             for (int p = 0; p < 2; p++) {
                 __m512i levels[FS_SUPER];
                 const uint8_t *from = numbers + (both ? p : 0) * w->panel_bytes;
-                const uint8_t *scales = from + (w->blocks - first) * size + first * 32;
+                const uint8_t *scales = from + (w->blocks - first) * size;
+                if (fs_is_super(KIND)) {
+                    unpack_k(KIND, from, scales + super * fs_scale_bytes(KIND), work->planes[p],
+                             work->unit[unit][p], work->low_unit[unit][p], work->minima[unit][p]);
+                    continue;
+                }
+                scales += first * 32;
                 find_levels(scales, n, levels, work->unit[unit][p]);
                 (KIND == FS_Q8 ? unpack_q8 : unpack_q4)(from, levels, n, work->planes[p]);
                 if (n % 2) {
@@ -289,7 +329,7 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                 const int8_t *q = x->q + at * x->q_stride + first * FS_BLOCK;
                 const fs_item *before = &items[parity];
                 const char *ahead = next + t * steps * lines * 64;
-                const fs_adding a = adding(w, x, out, work, before, parity);
+                const fs_adding a = adding(KIND, w, x, out, work, before, parity);
 #define RUN(BEFORE) \
     run_item(KIND, BEFORE, x, work, q, steps, a, done > 0, parity, ahead, w->panel_bytes, lines)
                 if (done < 2)
@@ -305,9 +345,9 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
         }
     }
     if (!done) return;
-    store_sums(work->sums[(done - 1) % 2]);
+    store_sums(KIND, work->sums[(done - 1) % 2]);
     for (int32_t i = done > 1 ? done - 2 : 0; i < done; i++) {
-        const fs_adding a = adding(w, x, out, work, &items[i % 2], i % 2);
+        const fs_adding a = adding(KIND, w, x, out, work, &items[i % 2], i % 2);
         for (int r = 0; r < ROWS; r++)
             if (!items[i % 2].last)
                 add_row(KIND, 0, 0, &a, r);
@@ -318,21 +358,27 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
     }
 }
 
-static void matmul_q8(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t row, int32_t rows,
-                      int32_t panel, int32_t panel_end)
-{
-    begin_tiles();
-    matmul_tiles(FS_Q8, w, x, out, row, rows, panel, panel_end);
-    _tile_release();
-}
+#define FS_TILED(name, KIND)                                                                           \
+    static void name(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t row, int32_t rows, \
+                     int32_t panel, int32_t panel_end)                                                   \
+    {                                                                                                    \
+        begin_tiles();                                                                                   \
+        matmul_tiles(KIND, w, x, out, row, rows, panel, panel_end);                                      \
+        _tile_release();                                                                                 \
+    }
+FS_TILED(matmul_q8, FS_Q8)
+FS_TILED(matmul_q4, FS_Q4)
+FS_TILED(matmul_q4_k, FS_Q4_K)
+FS_TILED(matmul_q5_k, FS_Q5_K)
+FS_TILED(matmul_q6_k, FS_Q6_K)
+FS_TILED(matmul_q2_k, FS_Q2_K)
+FS_TILED(matmul_q3_k, FS_Q3_K)
+FS_TILED(matmul_iq4_xs, FS_IQ4_XS)
 
-static void matmul_q4(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t row, int32_t rows,
-                      int32_t panel, int32_t panel_end)
-{
-    begin_tiles();
-    matmul_tiles(FS_Q4, w, x, out, row, rows, panel, panel_end);
-    _tile_release();
-}
+typedef void fs_tiled(const fs_matrix *, const fs_acts *, const fs_out *, int32_t, int32_t, int32_t, int32_t);
+static fs_tiled *const TILED[FS_KINDS] = {
+    [FS_Q8] = matmul_q8,     [FS_Q4] = matmul_q4,     [FS_Q4_K] = matmul_q4_k, [FS_Q5_K] = matmul_q5_k,
+    [FS_Q6_K] = matmul_q6_k, [FS_Q2_K] = matmul_q2_k, [FS_Q3_K] = matmul_q3_k, [FS_IQ4_XS] = matmul_iq4_xs};
 
 #ifdef __clang__
 #pragma clang attribute pop
@@ -347,10 +393,7 @@ static void matmul(const fs_matrix *w, const fs_acts *x, const fs_out *out, int3
     }
     for (int32_t row = 0; row < rows; row += MOST) {
         const int32_t n = rows - row < MOST ? rows - row : MOST;
-        if (w->kind == FS_Q8)
-            matmul_q8(w, x, out, row, n, panel, panel_end);
-        else
-            matmul_q4(w, x, out, row, n, panel, panel_end);
+        TILED[w->kind](w, x, out, row, n, panel, panel_end);
     }
 }
 
@@ -358,8 +401,8 @@ fs_kernels fs_kernels_amx(void)
 {
     fs_kernels kernels = fs_kernels_avx512();
     kernels.name = "amx_int8";
-    kernels.matmul[FS_Q8] = matmul;
-    kernels.matmul[FS_Q4] = matmul;
+    for (int kind = 0; kind < FS_KINDS; kind++)
+        if (TILED[kind]) kernels.matmul[kind] = matmul;
     return kernels;
 }
 #endif

@@ -70,6 +70,28 @@ FS_INLINE i16x q4_finish(q4_sum sum, int32_t shift)
 }
 #define q4_start(shift) ((q4_sum){_mm256_setzero_si256(), _mm256_setzero_si256()})
 
+/* K types: sums of 16 bits over as many groups of four columns as fit, 32,004 at the most (30,480 of
+ * 4 bits, 31,496 of 5); then the scale in place of the 1 by which pairs are added up. */
+#define FS_OWN_GROUPS
+FS_INLINE int k_groups(const int KIND) { return KIND == FS_Q6_K ? 2 : KIND == FS_Q4_K ? 8 : 4; }
+typedef q4_sum k_sum;
+typedef i16x k_level;
+#define k_start() q4_start(0)
+#define k_dot(sum, w, x) q4_dot(sum, w, x)
+FS_INLINE k_level k_level_of(pairs a, const int second)
+{
+    const __m256i first = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1,
+                                           4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+    const __m256i of = second ? _mm256_add_epi8(first, _mm256_set1_epi8(2)) : first;
+    return (k_level){_mm256_shuffle_epi8(a.a, of), _mm256_shuffle_epi8(a.b, of)};
+}
+#define k_end(KIND, total, sum, level) k_add(total, sum, level)
+FS_INLINE i16x k_add(i16x total, k_sum sum, k_level level)
+{
+    return (i16x){_mm256_add_epi32(total.a, _mm256_madd_epi16(sum.a, level.a)),
+                  _mm256_add_epi32(total.b, _mm256_madd_epi16(sum.b, level.b))};
+}
+
 /* weights of up to 6 bits: two products stay below 16 bits */
 FS_INLINE __m256i u_products(__m256i w, x4 x)
 {
@@ -82,7 +104,7 @@ FS_INLINE i16x u_dot(i16x sum, w64 w, x4 x)
 }
 
 enum { MAX_P = 4, MAX_R = 6 };
-enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 2 };
+enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 6 };
 enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 2, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 3, Q4_FEW = 2 };
 enum { K_ONE = 2, K_PANELS = 1, K_ROWS = 2, K6_ROWS = 2, K_FEW = 2 };

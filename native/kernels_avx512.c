@@ -15,7 +15,7 @@
 
 /* Tried for many rows of Q8 and Q4: 1 x 8, 1 x 12, 3 x 4, 4 x 2, 4 x 3: 3% to 40% slower. */
 enum { MAX_P = 4, MAX_R = 12 };
-enum { F_ONE = 4, F_PANELS = 2, F_ROWS = 12, F_FEW = 4 };
+enum { F_ONE = 4, F_PANELS = 3, F_ROWS = 8, F_FEW = 12 };
 enum { Q8_ONE = 4, Q8_PANELS = 2, Q8_ROWS = 6, Q8_FEW = 2 };
 enum { Q4_ONE = 4, Q4_PANELS = 2, Q4_ROWS = 6, Q4_FEW = 2 };
 enum { K_ONE = 4, K_PANELS = 2, K_ROWS = 6, K6_ROWS = 4, K_FEW = 2 };

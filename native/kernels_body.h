@@ -13,6 +13,12 @@
 
 #include "functions_body.h"
 
+/* two numbers of 16 bits in one */
+FS_INLINE int32_t fs_two(int32_t first, int32_t second)
+{
+    return (int32_t)((uint32_t)second << 16 | ((uint32_t)first & 0xffff));
+}
+
 /* GROUP activations share a scale: 32, or 256 */
 FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t offset, int8_t *q,
                         float *scale, int32_t *shift)
@@ -34,7 +40,15 @@ FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t 
                                    : v_set(0.0f);
             int32_t first = v_store_i8(q, v_mul(a, inverse));
             int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
-            *shift = offset == FS_HALVES ? first + second * 65536 : -offset * (first + second);
+            const int32_t block = i / FS_BLOCK;
+            if (offset == FS_HALVES)
+                *shift = fs_two(first, second);
+            else if (offset == FS_PAIRS && block % 2)
+                shift[block / 2 - block] = fs_two(shift[block / 2 - block], first + second);
+            else if (offset == FS_PAIRS)
+                shift[block / 2 - block] = first + second;
+            else
+                *shift = -offset * (first + second);
         }
     }
 }
@@ -91,38 +105,7 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
 #define FS_EACH_PANEL FS_UNROLL for (int p = 0; p < P; p++)
 #define FS_EACH_ROW FS_UNROLL for (int r = 0; r < R; r++)
 
-#define FS_TILE_FLOAT(name, type, load)                                                         \
-    FS_INLINE void name(const int P, const int R, const fs_matrix *w, const fs_acts *x,         \
-                        const fs_out *out, int32_t row, int32_t panel)                          \
-    {                                                                                           \
-        const type *weights = (const type *)(w->data + panel * w->panel_bytes);                 \
-        const int64_t step = w->panel_bytes / (int64_t)sizeof(type);                            \
-        const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->cols, FS_LANES * sizeof(type)); \
-        int64_t far = plan.far;                                                                 \
-        const float *a = x->f + row * x->f_stride;                                              \
-        v16 acc[MAX_P][MAX_R];                                                                  \
-        FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);                                      \
-        for (int64_t k = 0; k < w->cols; k++) {                                                 \
-            if (k == plan.turn) far = plan.behind;                                              \
-            v16 b[MAX_P];                                                                       \
-            FS_EACH_PANEL                                                                       \
-            {                                                                                   \
-                b[p] = load(weights + p * step + k * FS_LANES);                                 \
-                v_prefetch((const char *)(weights + p * step + k * FS_LANES) +                  \
-                           (R == 1 ? far : 16 * FS_LANES * (int)sizeof(type)));                 \
-            }                                                                                   \
-            FS_EACH_ROW                                                                         \
-            {                                                                                   \
-                v16 c = v_set(a[r * x->f_stride + k]);                                          \
-                FS_EACH_PANEL acc[p][r] = v_fma(b[p], c, acc[p][r]);                            \
-            }                                                                                   \
-        }                                                                                       \
-        FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);                \
-    }
-
-FS_TILE_FLOAT(fs_tile_f32, float, v_load)
-FS_TILE_FLOAT(fs_tile_f16, uint16_t, v_half)
-FS_TILE_FLOAT(fs_tile_bf16, uint16_t, v_brain)
+#include "floats_body.h"
 
 /* Scales of n blocks of a panel as levels, and what a level is worth; see FS_LEAST_SCALE */
 FS_INLINE void fs_levels(const uint8_t *halfs, const int64_t n, i16x *levels, v16 *unit)
@@ -299,9 +282,6 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
         }                                                                                       \
     }
 
-FS_MATMUL(fs_matmul_f32, fs_tile_f32, F_ONE, F_PANELS, F_ROWS, F_FEW)
-FS_MATMUL(fs_matmul_f16, fs_tile_f16, F_ONE, F_PANELS, F_ROWS, F_FEW)
-FS_MATMUL(fs_matmul_bf16, fs_tile_bf16, F_ONE, F_PANELS, F_ROWS, F_FEW)
 FS_MATMUL(fs_matmul_q8, fs_tile_q8, Q8_ONE, Q8_PANELS, Q8_ROWS, Q8_FEW)
 FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
 

@@ -2,14 +2,15 @@
  * 8 blocks: Q4_1, Q5_0, Q5_1, Q2_K to Q6_K; and of those that are looked up: IQ4_NL, IQ4_XS, MXFP4.
  * Part of kernels_body.h; see kernels.h for how they lie.
  *
- * A weight is d * u - offset, with u not negative. Of each block come
- *   acc = fma(sum of u * q, d * xs, acc), the sum without the offset where that is a whole number
- *   acc = fma(minimum, sum of q * xs, acc), where there are minima
- * with xs the scale of the activations q, and d and the minimum exact: a half times a byte. The two
- * halves of a block of Q2_K, Q3_K and Q6_K have each a sum, a d and a minimum. */
-
-/* sums of products in a block */
-#define FS_SUMS(KIND) (fs_has_halves(KIND) ? 2 : 1)
+ * A weight of a kind with blocks of blocks is d * s * u - dmin * n (or d * s * (u - offset)), with u not
+ * negative, and s and n whole numbers of 8 bits. Of 256 columns come
+ *   total = sum of s * u * q, without the offset: below 2^27
+ *   rest = sum of n * (sum of q), where there are minima
+ *   acc = fma(total, d * xs, acc); with minima fma(fma(total, d, rest * -dmin), xs, acc)
+ * with q the activations and xs their scale. A weight of the others is d * u + m (or d * (u - offset)).
+ * Of a block of theirs come
+ *   acc = fma(sum of u * q, d * xs, acc), the sum without the offset
+ *   acc = fma(m, sum of q * xs, acc), where there are minima */
 
 /* the four columns of group g (0 to 3: in the low nibbles) of 16 rows */
 FS_INLINE w64 fs_numbers(const int KIND, const uint8_t *block, w64 nibbles, const int g)
@@ -25,71 +26,134 @@ FS_INLINE w64 fs_numbers(const int KIND, const uint8_t *block, w64 nibbles, cons
     return u;
 }
 
-/* d of a block, or of one of its halves; `scales` are the panel's */
-FS_INLINE v16 fs_scale_of(const int KIND, const uint8_t *scales, int64_t b, const int half)
-{
-    if (!fs_is_super(KIND)) return v_half(scales + b * fs_scale_bytes(KIND));
-    const uint8_t *super = scales + b / FS_SUPER * fs_scale_bytes(KIND);
-    const int64_t i = b % FS_SUPER * FS_SUMS(KIND) + half;
-    const int64_t bytes = fs_has_minima(KIND) ? 64 : 32;
-    return v_mul(v_half(super), v_from_i8((const int8_t *)super + bytes + i * FS_LANES));
-}
+/* A sum of products times its scale, for kinds with blocks of blocks. AVX2 adds up fewer groups of four
+ * columns at once, in 16 bits, and multiplies otherwise. */
+#ifndef FS_OWN_GROUPS
+#define k_groups(KIND) (fs_has_halves(KIND) ? 4 : 8)
+typedef i16x k_sum;
+typedef i16x k_level;
+#define k_start() int_set(0)
+#define k_dot(sum, w, x) u_dot(sum, w, x)
+#define k_level_of(a, second) pairs_of(a, second)
+#define k_end(KIND, total, sum, level) i_mla(total, sum, level)
+#endif
 
-FS_INLINE v16 fs_minimum_of(const int KIND, const uint8_t *scales, int64_t b, const int half)
-{
-    if (!fs_is_super(KIND)) return v_half(scales + b * fs_scale_bytes(KIND) + 32);
-    const uint8_t *super = scales + b / FS_SUPER * fs_scale_bytes(KIND);
-    const int64_t i = (FS_SUPER + b % FS_SUPER) * FS_SUMS(KIND) + half;
-    const int8_t *n = (const int8_t *)super + 64 + i * FS_LANES;
-    return v_sub(v_set(0.0f), v_mul(v_half(super + 32), v_from_i8(n)));
-}
+/* what goes out of the numbers of a kind with blocks of blocks */
+#define FS_OUT_OF(KIND) ((KIND) == FS_Q6_K ? 32 : (KIND) == FS_Q3_K ? 4 : 0)
 
-/* the sum of a half block's q, of two that FS_HALVES puts into one number */
-FS_INLINE int32_t fs_half_of(int32_t shift, const int half)
+FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_matrix *w,
+                             const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
 {
-    const int32_t first = (int16_t)shift;
-    return half ? (shift - first) / 65536 : first;
-}
-
-/* where a sum of products begins: what the offset takes away */
-FS_INLINE int32_t fs_start_of(const int KIND, int32_t shift, const int half)
-{
-    if (KIND == FS_Q5_0) return shift;
-    if (KIND != FS_Q6_K && KIND != FS_Q3_K) return 0;
-    return -(KIND == FS_Q6_K ? 32 : 4) * fs_half_of(shift, half);
-}
-
-FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matrix *w,
-                         const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
-{
-    enum { MOST = 2 };
     const uint8_t *weights = w->data + panel * w->panel_bytes;
     const int8_t *q = x->q + row * x->q_stride;
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
-    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND);
+    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND), bytes = fs_scale_bytes(KIND);
+    const int halves = fs_has_halves(KIND), minima = fs_has_minima(KIND), G = k_groups(KIND);
+    const uint8_t *super = weights + w->blocks * size; /* scales of FS_SUPER blocks */
+    const int64_t many = (halves + 1) * FS_SUPER * FS_LANES; /* bytes of scales, then as many of minima */
+    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, size);
+    int64_t far = plan.far;
+    v16 acc[MAX_P][MAX_R];
+    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
+    for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += bytes) {
+        i16x total[MAX_P][MAX_R], rest[MAX_P][MAX_R];
+        FS_EACH_PANEL FS_EACH_ROW total[p][r] = rest[p][r] = int_set(0);
+        int64_t b = first;
+        const int32_t *sums = shift + first / (2 - halves);
+        const uint8_t *pair = super + (minima ? 64 : 32);
+        for (; b < first + FS_SUPER; pair += 2 * FS_LANES, sums++) {
+            k_level level[MAX_P][2];
+            FS_EACH_PANEL
+            {
+                const pairs s = pairs_load(pair + p * step);
+                const pairs n = minima ? pairs_load(pair + p * step + many) : s;
+                level[p][0] = k_level_of(s, 0);
+                level[p][1] = k_level_of(s, 1);
+                if (minima || FS_OUT_OF(KIND))
+                    FS_EACH_ROW rest[p][r] = pairs_dot(rest[p][r], n, sums[r * x->b_stride]);
+            }
+            /* of one block, or of two */
+            k_sum sum[MAX_P][MAX_R];
+            FS_EACH_PANEL FS_EACH_ROW sum[p][r] = k_start();
+            FS_UNROLL for (int i = 0; i < 16 >> halves; i++)
+            {
+                /* where all of a block is one sum, both halves of a byte after each other */
+                const int j = i % 8, g = G == 8 ? j / 2 + j % 2 * 4 : j;
+                if (j == 0 && b == plan.turn) far = plan.behind;
+                w64 u[MAX_P];
+                FS_EACH_PANEL
+                {
+                    const uint8_t *block = weights + p * step;
+                    const w64 nibbles = w_load(block + (fs_low_bits(KIND) == 4 ? g % 4 * 64 : 0));
+                    if ((R == 1 || row == 0) && j * 64 < size) v_prefetch(block + far + j * 64);
+                    u[p] = fs_numbers(KIND, block, nibbles, g);
+                }
+                FS_EACH_ROW
+                {
+                    const x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
+                    FS_EACH_PANEL sum[p][r] = k_dot(sum[p][r], u[p], c);
+                }
+                if (i % G == G - 1) {
+                    const int half = halves ? j / 4 : i / 8;
+                    FS_EACH_PANEL FS_EACH_ROW
+                    {
+                        total[p][r] = k_end(KIND, total[p][r], sum[p][r], level[p][half]);
+                        sum[p][r] = k_start();
+                    }
+                }
+                if (j == 7) b++, weights += size;
+            }
+        }
+        FS_EACH_PANEL
+        {
+            const v16 d = v_half(super + p * step);
+            FS_EACH_ROW
+            {
+                const v16 xs = v_set(scale[r * x->b_stride + first / FS_SUPER]);
+                if (minima) {
+                    const v16 low = v_sub(v_set(0.0f), v_half(super + p * step + 32));
+                    const v16 y = v_mul(v_from_int(rest[p][r]), low);
+                    acc[p][r] = v_fma(v_fma(v_from_int(total[p][r]), d, y), xs, acc[p][r]);
+                } else {
+                    const i16x sum = i_mla(total[p][r], rest[p][r], int_set(-FS_OUT_OF(KIND)));
+                    acc[p][r] = v_fma(v_from_int(sum), v_mul(d, xs), acc[p][r]);
+                }
+            }
+        }
+    }
+    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
+}
+
+/* the others of 4 and 5 bits */
+FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matrix *w,
+                         const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
+{
+    const uint8_t *weights = w->data + panel * w->panel_bytes;
+    const int8_t *q = x->q + row * x->q_stride;
+    const float *scale = x->scale + row * x->b_stride;
+    const int32_t *shift = x->shift + row * x->b_stride;
+    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND), bytes = fs_scale_bytes(KIND);
     const uint8_t *scales = weights + w->blocks * size;
     const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, size);
     int64_t far = plan.far;
-    const int S = FS_SUMS(KIND);
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t b = 0; b < w->blocks; b++, weights += size) {
+    for (int64_t b = 0; b < w->blocks; b++, weights += size, scales += bytes) {
         if (b == plan.turn) far = plan.behind;
-        i16x sum[MAX_P][MAX_R][MOST];
-        FS_EACH_ROW FS_EACH_PANEL FS_UNROLL for (int s = 0; s < S; s++)
-            sum[p][r][s] = int_set(fs_start_of(KIND, shift[r * x->b_stride + b], s));
+        i16x sum[MAX_P][MAX_R];
+        FS_EACH_ROW FS_EACH_PANEL
+        sum[p][r] = int_set(KIND == FS_Q5_0 ? shift[r * x->b_stride + b] : 0);
         FS_UNROLL for (int g = 0; g < 4; g++)
         {
             w64 low[MAX_P], high[MAX_P];
             FS_EACH_PANEL
             {
                 const uint8_t *block = weights + p * step;
-                w64 nibbles = w_load(block + (fs_low_bits(KIND) == 4 ? g * 64 : 0));
+                w64 nibbles = w_load(block + g * 64);
                 if (R == 1 || row == 0) {
-                    if (g * 64 < size) v_prefetch(block + far + g * 64);
+                    v_prefetch(block + far + g * 64);
                     if (g == 0 && size > 256) v_prefetch(block + far + 256);
-                    if (g == 0 && size > 320) v_prefetch(block + far + 320);
                 }
                 low[p] = fs_numbers(KIND, block, nibbles, g);
                 high[p] = fs_numbers(KIND, block, nibbles, g + 4);
@@ -98,31 +162,24 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
             {
                 const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
                 x4 c0 = x4_load(c), c1 = x4_load(c + 16);
-                FS_EACH_PANEL sum[p][r][0] = u_dot(sum[p][r][0], low[p], c0);
-                FS_EACH_PANEL sum[p][r][S - 1] = u_dot(sum[p][r][S - 1], high[p], c1);
+                FS_EACH_PANEL sum[p][r] = u_dot(sum[p][r], low[p], c0);
+                FS_EACH_PANEL sum[p][r] = u_dot(sum[p][r], high[p], c1);
             }
         }
         FS_EACH_PANEL
         {
-            FS_UNROLL for (int s = 0; s < S; s++)
+            const v16 d = v_half(scales + p * step);
+            FS_EACH_ROW
             {
-                v16 d = fs_scale_of(KIND, scales + p * step, b, s);
-                FS_EACH_ROW
-                {
-                    v16 factor = v_mul(d, v_set(scale[r * x->b_stride + b]));
-                    acc[p][r] = v_fma(v_from_int(sum[p][r][s]), factor, acc[p][r]);
-                }
+                const v16 factor = v_mul(d, v_set(scale[r * x->b_stride + b]));
+                acc[p][r] = v_fma(v_from_int(sum[p][r]), factor, acc[p][r]);
             }
             if (fs_has_minima(KIND)) {
-                FS_UNROLL for (int s = 0; s < S; s++)
+                const v16 m = v_half(scales + p * step + 32);
+                FS_EACH_ROW
                 {
-                    v16 m = fs_minimum_of(KIND, scales + p * step, b, s);
-                    FS_EACH_ROW
-                    {
-                        const int64_t i = r * x->b_stride + b;
-                        const int32_t all = S == 1 ? shift[i] : fs_half_of(shift[i], s);
-                        acc[p][r] = v_fma(m, v_set((float)all * scale[i]), acc[p][r]);
-                    }
+                    const int64_t i = r * x->b_stride + b;
+                    acc[p][r] = v_fma(m, v_set((float)shift[i] * scale[i]), acc[p][r]);
                 }
             }
         }
@@ -168,12 +225,70 @@ FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_
         }
         FS_EACH_PANEL
         {
-            v16 d = fs_scale_of(KIND, scales + p * step, b, 0);
+            v16 d = v_half(scales + p * step + b * fs_scale_bytes(KIND));
             FS_EACH_ROW
             {
                 v16 s = v_from_int(q8_finish(sum[p][r], shift[r * x->b_stride + b]));
                 acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
             }
+        }
+    }
+    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
+}
+
+/* The same with blocks of blocks. */
+FS_INLINE void fs_tile_xs(const int KIND, const int P, const int R, const fs_matrix *w,
+                          const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
+{
+    const uint8_t *weights = w->data + panel * w->panel_bytes;
+    const int8_t *q = x->q + row * x->q_stride;
+    const float *scale = x->scale + row * x->b_stride;
+    const int32_t *shift = x->shift + row * x->b_stride;
+    const int64_t step = w->panel_bytes;
+    const uint8_t *super = weights + (int64_t)w->blocks * 256, *table = fs_table(KIND);
+    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 256);
+    int64_t far = plan.far;
+    v16 acc[MAX_P][MAX_R];
+    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
+    for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += fs_scale_bytes(KIND)) {
+        i16x total[MAX_P][MAX_R];
+        FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
+        for (int64_t b = first; b < first + FS_SUPER; b++, weights += 256) {
+            if (b == plan.turn) far = plan.behind;
+            q8_sum sum[MAX_P][MAX_R];
+            q8_level level[MAX_P];
+            FS_EACH_PANEL
+            {
+                const uint8_t *at = super + p * step + 32 + (b - first) / 2 * (2 * FS_LANES);
+                level[p] = q8_level_of(pairs_of(pairs_load(at), b % 2));
+            }
+            FS_EACH_ROW FS_EACH_PANEL
+            sum[p][r] = q8_begin(total[p][r], shift[r * x->b_stride + b]);
+            FS_UNROLL for (int g = 0; g < 4; g++)
+            {
+                w8 low[MAX_P], high[MAX_P];
+                FS_EACH_PANEL
+                {
+                    w64 nibbles = w_load(weights + p * step + g * 64);
+                    if (R == 1 || row == 0) v_prefetch(weights + p * step + g * 64 + far);
+                    low[p] = q8_of(w_table(table, w_low(nibbles)));
+                    high[p] = q8_of(w_table(table, w_high(nibbles)));
+                }
+                FS_EACH_ROW
+                {
+                    const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
+                    x4 c0 = x4_load(c), c1 = x4_load(c + 16);
+                    FS_EACH_PANEL sum[p][r] = q8_add(sum[p][r], low[p], c0, level[p]);
+                    FS_EACH_PANEL sum[p][r] = q8_add(sum[p][r], high[p], c1, level[p]);
+                }
+            }
+            FS_EACH_PANEL FS_EACH_ROW
+            total[p][r] = q8_end(total[p][r], sum[p][r], shift[r * x->b_stride + b], level[p]);
+        }
+        FS_EACH_PANEL FS_EACH_ROW
+        {
+            v16 factor = v_mul(v_half(super + p * step), v_set(scale[r * x->b_stride + first / FS_SUPER]));
+            acc[p][r] = v_fma(v_from_int(total[p][r]), factor, acc[p][r]);
         }
     }
     FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
@@ -190,13 +305,13 @@ FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_
 FS_MATMUL_K(fs_matmul_q4_1, fs_tile_q4_1, fs_tile_k, FS_Q4_1, K_ROWS)
 FS_MATMUL_K(fs_matmul_q5_0, fs_tile_q5_0, fs_tile_k, FS_Q5_0, K_ROWS)
 FS_MATMUL_K(fs_matmul_q5_1, fs_tile_q5_1, fs_tile_k, FS_Q5_1, K_ROWS)
-FS_MATMUL_K(fs_matmul_q4_k, fs_tile_q4_k, fs_tile_k, FS_Q4_K, K_ROWS)
-FS_MATMUL_K(fs_matmul_q5_k, fs_tile_q5_k, fs_tile_k, FS_Q5_K, K_ROWS)
-FS_MATMUL_K(fs_matmul_q6_k, fs_tile_q6_k, fs_tile_k, FS_Q6_K, K6_ROWS)
-FS_MATMUL_K(fs_matmul_q2_k, fs_tile_q2_k, fs_tile_k, FS_Q2_K, K6_ROWS)
-FS_MATMUL_K(fs_matmul_q3_k, fs_tile_q3_k, fs_tile_k, FS_Q3_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q4_k, fs_tile_q4_k, fs_tile_super, FS_Q4_K, K_ROWS)
+FS_MATMUL_K(fs_matmul_q5_k, fs_tile_q5_k, fs_tile_super, FS_Q5_K, K_ROWS)
+FS_MATMUL_K(fs_matmul_q6_k, fs_tile_q6_k, fs_tile_super, FS_Q6_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q2_k, fs_tile_q2_k, fs_tile_super, FS_Q2_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q3_k, fs_tile_q3_k, fs_tile_super, FS_Q3_K, K6_ROWS)
 FS_MATMUL_K(fs_matmul_iq4_nl, fs_tile_iq4_nl, fs_tile_table, FS_IQ4_NL, K_ROWS)
-FS_MATMUL_K(fs_matmul_iq4_xs, fs_tile_iq4_xs, fs_tile_table, FS_IQ4_XS, K_ROWS)
+FS_MATMUL_K(fs_matmul_iq4_xs, fs_tile_iq4_xs, fs_tile_xs, FS_IQ4_XS, K_ROWS)
 FS_MATMUL_K(fs_matmul_mxfp4, fs_tile_mxfp4, fs_tile_table, FS_MXFP4, K_ROWS)
 
 #define FS_K_ENTRIES                                                                         \

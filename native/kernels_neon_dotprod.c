@@ -27,7 +27,7 @@ typedef i16x q4_sum;
 
 /* 32 registers: what one tile adds up stays in them */
 enum { MAX_P = 4, MAX_R = 6 };
-enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 2 };
+enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 6 };
 enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 3, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 3, Q4_FEW = 2 };
 enum { K_ONE = 2, K_PANELS = 1, K_ROWS = 3, K6_ROWS = 2, K_FEW = 2 };

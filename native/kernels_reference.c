@@ -160,6 +160,30 @@ FS_INLINE i16x i_mla(i16x sum, i16x a, i16x b)
 }
 #define i_mla16(sum, a, b) i_mla(sum, a, b)
 
+/* two int8 a lane, as numbers of 16 bits */
+typedef struct {
+    int16_t i[FS_LANES][2];
+} pairs;
+FS_INLINE pairs pairs_load(const uint8_t *p)
+{
+    pairs y;
+    EACH for (int j = 0; j < 2; j++) y.i[lane][j] = (int8_t)p[lane * 2 + j];
+    return y;
+}
+/* each lane's first, or second */
+FS_INLINE i16x pairs_of(pairs a, const int second)
+{
+    i16x y;
+    EACH y.i[lane] = a.i[lane][second];
+    return y;
+}
+/* sum + a's first * the lower half of b + its second * the upper one */
+FS_INLINE i16x pairs_dot(i16x sum, pairs a, int32_t b)
+{
+    EACH sum.i[lane] += a.i[lane][0] * (int16_t)b + a.i[lane][1] * (int16_t)(b >> 16);
+    return sum;
+}
+
 /* integer dots: 16 rows of 4 weights with the same 4 activations */
 FS_INLINE x4 x4_load(const int8_t *p)
 {
@@ -228,6 +252,7 @@ typedef i16x q4_sum;
 /* weights of up to 6 bits; of up to 4 q4_dot serves, whose sums may be narrower */
 #define u_dot(sum, w, x) int_dot(sum, w, x)
 #define v_prefetch(p) ((void)(p))
+#define v_prefetch_second(p) ((void)(p))
 #define turn_eights(rows, stride, words, y) 0
 #define FS_UNROLL /* its tiles are one by one */
 

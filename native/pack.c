@@ -89,6 +89,7 @@ typedef struct {
     int32_t from;
     int64_t row_bytes;
     int64_t first, count;  /* rows of the matrix that the source has */
+    int64_t begin, end, step; /* its panels, and how many are read at a time */
     const uint8_t *memory; /* the source, or NULL: the file at `offset` */
     int32_t file;
     int64_t offset;
@@ -279,7 +280,7 @@ static void merge_lanes(const fs_matrix *m, int begin, int end, const uint8_t *f
     }
     for (int64_t i = 0; i < m->blocks / FS_SUPER; i++) {
         at = merge(at, halfs, 2, begin, end, from, to);
-        at = merge(at, scales / FS_LANES - 2 * halfs, 1, begin, end, from, to);
+        at = merge(at, scales / FS_LANES / 2 - halfs, 2, begin, end, from, to);
     }
 }
 
@@ -321,52 +322,94 @@ static int32_t pack_piece(const fs_packing *s, int64_t begin, int64_t end, fs_bu
     return 0;
 }
 
-static int32_t pack_all(const fs_packing *s, int32_t threads)
+/* What a job is made of; FS_PACK_BAD where it does not go together. */
+static int32_t packing_of(int32_t isa, const fs_pack_job *job, fs_packing *s)
 {
-    int64_t begin = s->first / FS_LANES, end = (s->first + s->count + FS_LANES - 1) / FS_LANES;
-    int64_t panel = FS_LANES * s->row_bytes, step = READ_BYTES / panel > 1 ? READ_BYTES / panel : 1;
-    int64_t pieces = (end - begin + step - 1) / step;
-    int32_t failed = 0;
+    const int32_t kind = job->kind, from = job->from;
+    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from >= FS_KINDS) return FS_PACK_BAD;
+    const int any = kind == FS_F32 || kind == FS_F16 || kind == FS_Q8 || kind == FS_Q4;
+    if (from != kind && !any) return FS_PACK_BAD;
+    if (job->cols < 1 || job->cols % fs_file_weights(from)) return FS_PACK_BAD;
+    if (job->first < 0 || job->count < 1 || job->first + job->count > job->rows) return FS_PACK_BAD;
+    *s = (fs_packing){.kernels = fs_isa_kernels(isa), .from = from, .first = job->first,
+                      .count = job->count, .memory = job->source, .file = job->file,
+                      .offset = job->offset};
+    fs_matrix_init(&s->matrix, kind, job->rows, job->cols, job->packed);
+    s->row_bytes = fs_file_nbytes(from, job->cols);
+    const int64_t panel = FS_LANES * s->row_bytes;
+    s->step = READ_BYTES / panel > 1 ? READ_BYTES / panel : 1;
+    s->begin = s->first / FS_LANES;
+    s->end = (s->first + s->count + FS_LANES - 1) / FS_LANES;
+    return 0;
+}
+
+/* Each thread takes a piece at a time, of whatever job. 0, FS_PACK_SHORT or errno. */
+static int32_t pack_jobs(const fs_packing *s, int32_t count, int32_t threads, int32_t *failed)
+{
+    int64_t pieces = 0, rows = 1, panel = 1;
+    for (int32_t i = 0; i < count; i++) {
+        const int64_t own = s[i].step * FS_LANES * s[i].row_bytes;
+        const int64_t spare = s[i].matrix.panel_bytes + FS_LANES * s[i].row_bytes;
+        pieces += (s[i].end - s[i].begin + s[i].step - 1) / s[i].step;
+        if (!s[i].memory && own > rows) rows = own;
+        if (spare > panel) panel = spare;
+    }
+    int32_t status = 0;
     (void)threads;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(threads)
 #endif
     {
-        fs_buffers b = {s->memory ? NULL : malloc((size_t)(step * panel)),
-                        malloc((size_t)(s->matrix.panel_bytes + panel))};
-        int32_t mine = b.panel && (s->memory || b.rows) ? 0 : ENOMEM;
+        fs_buffers b = {malloc((size_t)rows), malloc((size_t)panel)};
+        int32_t mine = b.panel && b.rows ? 0 : ENOMEM, job = 0;
+        int64_t before = 0; /* pieces of the jobs before this one; a thread's come in rising order */
 #ifdef _OPENMP
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(monotonic : dynamic)
 #endif
         for (int64_t i = 0; i < pieces; i++) {
-            int64_t p = begin + i * step, stop = p + step < end ? p + step : end;
-            if (!mine) mine = pack_piece(s, p, stop, &b);
+            int64_t own = (s[job].end - s[job].begin + s[job].step - 1) / s[job].step;
+            while (!mine && i >= before + own) {
+                before += own, job++;
+                own = (s[job].end - s[job].begin + s[job].step - 1) / s[job].step;
+            }
+            if (mine) continue;
+            const int64_t p = s[job].begin + (i - before) * s[job].step, stop = p + s[job].step;
+            mine = pack_piece(&s[job], p, stop < s[job].end ? stop : s[job].end, &b);
         }
         if (mine)
 #ifdef _OPENMP
 #pragma omp critical
 #endif
-            failed = mine;
+            status = mine, *failed = job;
         free(b.rows);
         free(b.panel);
     }
-    return failed;
+    return status;
+}
+
+int32_t fs_pack_all(int32_t isa, int32_t threads, const fs_pack_job *jobs, int32_t count,
+                    int32_t *failed)
+{
+    *failed = 0;
+    fs_packing *s = malloc((size_t)(count > 0 ? count : 1) * sizeof *s);
+    if (!s) return ENOMEM;
+    int32_t status = 0;
+    for (int32_t i = 0; i < count && !status; i++)
+        if ((status = packing_of(isa, jobs + i, s + i))) *failed = i;
+    if (!status) status = pack_jobs(s, count, threads, failed);
+    free(s);
+    return status;
 }
 
 int32_t fs_pack(int32_t isa, int32_t threads, int32_t kind, void *packed, int64_t rows,
                 int64_t cols, int64_t first, int64_t count, int32_t from, const void *source,
                 int32_t file, int64_t offset)
 {
-    fs_packing s = {.kernels = fs_isa_kernels(isa), .from = from, .first = first, .count = count,
-                    .memory = source, .file = file, .offset = offset};
-    if (kind < 0 || kind >= FS_KINDS || from < FS_FROM_F32 || from >= FS_KINDS) return FS_PACK_BAD;
-    const int any = kind == FS_F32 || kind == FS_F16 || kind == FS_Q8 || kind == FS_Q4;
-    if (from != kind && !any) return FS_PACK_BAD;
-    if (cols % fs_file_weights(from)) return FS_PACK_BAD;
-    if (first < 0 || count < 1 || first + count > rows || cols < 1) return FS_PACK_BAD;
-    fs_matrix_init(&s.matrix, kind, rows, cols, packed);
-    s.row_bytes = fs_file_nbytes(from, cols);
-    return pack_all(&s, threads);
+    const fs_pack_job job = {.kind = kind, .from = from, .file = file, .packed = packed,
+                             .rows = rows, .cols = cols, .first = first, .count = count,
+                             .source = source, .offset = offset};
+    int32_t failed;
+    return fs_pack_all(isa, threads, &job, 1, &failed);
 }
 
 /* a row of a panel of the kinds of kernels_k.h */

@@ -157,13 +157,16 @@ static void sort_many(pool *c, candidate *room)
 /* Every token whose logit reaches `least`, in the order of ids; peaks as find_peaks gives them. */
 static void collect(const float *x, int32_t n, const float *peaks, float least, pool *c)
 {
-    c->count = 0;
+    int32_t count = 0;
     for (int32_t start = 0; start < n; start += PEAK) {
         if (peaks[start / PEAK] < least) continue;
         int32_t end = start + PEAK < n ? start + PEAK : n;
-        for (int32_t i = start; i < end; i++)
-            if (x[i] >= least) c->items[c->count++] = (candidate){x[i], i};
+        for (int32_t i = start; i < end; i++) { /* without a branch, that would often be wrong */
+            c->items[count] = (candidate){x[i], i};
+            count += x[i] >= least;
+        }
     }
+    c->count = count;
 }
 
 static void sift(candidate *heap, int32_t count, int32_t at)
@@ -204,11 +207,12 @@ static void select_best(const float *x, int32_t n, const float *peaks, int32_t k
 static void drop_below(pool *c, float largest, float least)
 {
     int32_t kept = 0;
-    for (int32_t i = 0; i < c->count; i++)
-        if (c->items[i].logit >= least)
-            c->items[kept++] = c->items[i];
-        else
-            c->beside += exp_below((float)(c->items[i].logit - largest));
+    for (int32_t i = 0; i < c->count; i++) {
+        const candidate one = c->items[i];
+        if (one.logit < least) c->beside += exp_below((float)(one.logit - largest));
+        c->items[kept] = one;
+        kept += one.logit >= least;
+    }
     c->count = kept;
 }
 
@@ -235,17 +239,20 @@ static float least_for(const pool *c, float largest, double top_p)
 static void set_aside(const float *x, int32_t n, const float *peaks, float largest, double total,
                       const fs_sampling *s, pool *c)
 {
+    const double enough = s->top_p * total * (1 + 1e-5);
     float least = s->min_p > 0 ? (float)(largest + log(s->min_p)) : -INFINITY;
+    double kept;
     for (float step = 4;; step += 2) {
         float from = step <= 32 && largest - step > least ? largest - step : least;
-        double kept = 0.0;
+        kept = 0.0;
         collect(x, n, peaks, from, c);
         for (int32_t i = 0; i < c->count; i++)
             kept += exp_below((float)(c->items[i].logit - largest));
         c->beside = kept < total ? total - kept : 0.0;
-        if (from == least || kept >= s->top_p * total * (1 + 1e-5)) break;
+        if (from == least || kept >= enough) break;
     }
-    if (c->count > SORTED_AT_ONCE) drop_below(c, largest, least_for(c, largest, s->top_p));
+    /* where min-p leaves less than top-p would, all of it stays */
+    if (c->count > SORTED_AT_ONCE && kept >= enough) drop_below(c, largest, least_for(c, largest, s->top_p));
 }
 
 /* ---- the stages ---- */

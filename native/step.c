@@ -120,20 +120,28 @@ static void one_row(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
 
 /* The panels are shared out beforehand; where they are large, and so a piece of them not all beginning,
  * the last quarter goes to whoever is ready first. */
-static void many_rows(const fs_worker *w, const fs_matrix *matrix, const fs_acts *x, const fs_out *out)
+static void many_rows(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, fs_acts *x,
+                      const fs_out *out)
 {
-    enum { STEP = 16 }; /* panels between two looks at whether to leave */
+    enum { STEP = 48 }; /* panels between two looks at whether to leave */
     fs_matmul_fn *kernel = w->run->model->kernels.matmul[matrix->kind];
     const int large = w->count > 1 && matrix->panel_bytes >= LARGE;
-    const int32_t parts = large ? matrix->panels / (4 * PIECE) * PIECE : 0;
+    const int32_t piece = matrix->kind < FS_Q8 ? 6 : PIECE; /* whole tiles */
+    const int32_t most = matrix->panels - matrix->panels / (4 * piece) * piece;
+    const int32_t shared = large ? most / piece * piece : matrix->panels;
+    const uint8_t *ahead_end;
     int32_t panel, end;
-    fs_share(w, matrix->panels - parts, &panel, &end);
+    look_ahead(w, op, &x->ahead, &ahead_end);
+    fs_share(w, shared, &panel, &end);
+    x->ahead_end = end;
     for (; panel < end && !fs_aborted(w); panel += STEP)
         kernel(matrix, x, out, w->rows, panel, panel + STEP < end ? panel + STEP : end);
-    while (parts && !fs_aborted(w)) {
-        panel = matrix->panels - parts + PIECE * fs_next_task(w);
+    while (shared < matrix->panels && !fs_aborted(w)) {
+        panel = shared + piece * fs_next_task(w);
         if (panel >= matrix->panels) return;
-        kernel(matrix, x, out, w->rows, panel, panel + PIECE);
+        end = panel + piece < matrix->panels ? panel + piece : matrix->panels;
+        x->ahead_end = end;
+        kernel(matrix, x, out, w->rows, panel, end);
     }
 }
 
@@ -163,7 +171,7 @@ static void matmul(const fs_worker *w, const fs_op *op)
     if (w->rows == 1)
         one_row(w, op, matrix, &x, &out);
     else
-        many_rows(w, matrix, &x, &out);
+        many_rows(w, op, matrix, &x, &out);
 }
 
 /* x: [head_dim] into numbers `step` apart, those of a kind with scales scale_step apart */

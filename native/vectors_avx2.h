@@ -153,6 +153,24 @@ FS_INLINE i16x i_mla16(i16x sum, i16x x, i16x y)
     return (i16x){_mm256_add_epi32(sum.a, _mm256_madd_epi16(x.a, _mm256_and_si256(y.a, low))),
                   _mm256_add_epi32(sum.b, _mm256_madd_epi16(x.b, _mm256_and_si256(y.b, low)))};
 }
+typedef i16x pairs;
+FS_INLINE pairs pairs_load(const uint8_t *p)
+{
+    const __m128i *bytes = (const __m128i *)p;
+    return (pairs){_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
+                   _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
+}
+FS_INLINE i16x pairs_of(pairs a, const int second)
+{
+    if (!second) a = (pairs){_mm256_slli_epi32(a.a, 16), _mm256_slli_epi32(a.b, 16)};
+    return (i16x){_mm256_srai_epi32(a.a, 16), _mm256_srai_epi32(a.b, 16)};
+}
+FS_INLINE i16x pairs_dot(i16x sum, pairs a, int32_t b)
+{
+    const __m256i two = _mm256_set1_epi32(b);
+    return (i16x){_mm256_add_epi32(sum.a, _mm256_madd_epi16(a.a, two)),
+                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(a.b, two))};
+}
 FS_INLINE i16x i_low(i16x x)
 {
     const __m256i mask = _mm256_set1_epi32(255);
@@ -225,3 +243,4 @@ FS_INLINE v16 v_brain(const void *p)
     return PAIR(v_brain_half((const uint16_t *)p), v_brain_half((const uint16_t *)p + 8));
 }
 #define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define v_prefetch_second(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)

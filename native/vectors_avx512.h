@@ -85,6 +85,29 @@ FS_INLINE i16x i_mla16(i16x sum, i16x a, i16x b)
 {
     return _mm512_dpwssd_epi32(sum, a, _mm512_and_si512(b, _mm512_set1_epi32(0xffff)));
 }
+typedef __m512i pairs;
+FS_INLINE pairs pairs_load(const uint8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+FS_INLINE i16x pairs_of(pairs a, const int second)
+{
+    return _mm512_srai_epi32(second ? a : _mm512_slli_epi32(a, 16), 16);
+}
+FS_INLINE i16x pairs_dot(i16x sum, pairs a, int32_t b)
+{
+    return _mm512_dpwssd_epi32(sum, a, _mm512_set1_epi32(b));
+}
+/* K types: products of 16 bits cost less, and sums of four groups fit into them: of 4 bits 30,480 */
+#define FS_OWN_GROUPS
+#define k_groups(KIND) (fs_has_halves(KIND) || (KIND) == FS_Q4_K ? 4 : 8)
+typedef i16x k_sum;
+typedef i16x k_level;
+#define k_start() _mm512_setzero_si512()
+#define k_dot(sum, w, x) u_dot(sum, w, x)
+#define k_level_of(a, second) pairs_of(a, second)
+#define k_end(KIND, total, sum, level)                                                    \
+    ((KIND) == FS_Q5_K || (KIND) == FS_Q6_K ? i_mla(total, sum, level) : i_mla16(total, sum, level))
 FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
 FS_INLINE i16x i_join(i16x x, i16x y, int shift)
 {
@@ -128,3 +151,4 @@ FS_INLINE v16 v_brain(const void *p)
 #define q4_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
 #define q4_finish(sum, shift) (sum)
 #define v_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define v_prefetch_second(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)

@@ -224,6 +224,36 @@ FS_INLINE i16x i_mla(i16x sum, i16x x, i16x y)
                   vmlaq_s32(sum.c, x.c, y.c), vmlaq_s32(sum.d, x.d, y.d)};
 }
 #define i_mla16(sum, x, y) i_mla(sum, x, y)
+typedef struct {
+    int16x8_t a, b, c, d;
+} pairs;
+FS_INLINE pairs pairs_load(const uint8_t *p)
+{
+    const int8x16_t low = vreinterpretq_s8_u8(vld1q_u8(p)), high = vreinterpretq_s8_u8(vld1q_u8(p + 16));
+    return (pairs){vmovl_s8(vget_low_s8(low)), vmovl_high_s8(low), vmovl_s8(vget_low_s8(high)),
+                   vmovl_high_s8(high)};
+}
+FS_INLINE int32x4_t four_of(int16x8_t a, const int second)
+{
+    int32x4_t four = vreinterpretq_s32_s16(a);
+    return vshrq_n_s32(second ? four : vshlq_n_s32(four, 16), 16);
+}
+FS_INLINE i16x pairs_of(pairs a, const int second)
+{
+    return (i16x){four_of(a.a, second), four_of(a.b, second), four_of(a.c, second),
+                  four_of(a.d, second)};
+}
+FS_INLINE int32x4_t four_dots(int32x4_t sum, int16x8_t a, int16x8_t two)
+{
+    int32x4_t first = vmull_s16(vget_low_s16(a), vget_low_s16(two));
+    return vaddq_s32(sum, vpaddq_s32(first, vmull_high_s16(a, two)));
+}
+FS_INLINE i16x pairs_dot(i16x sum, pairs a, int32_t b)
+{
+    const int16x8_t two = vreinterpretq_s16_s32(vdupq_n_s32(b));
+    return (i16x){four_dots(sum.a, a.a, two), four_dots(sum.b, a.b, two), four_dots(sum.c, a.c, two),
+                  four_dots(sum.d, a.d, two)};
+}
 FS_INLINE int32x4_t i_low_four(int32x4_t x) { return vandq_s32(x, vdupq_n_s32(255)); }
 FS_INLINE i16x i_low(i16x x)
 {
@@ -246,6 +276,7 @@ FS_INLINE void i_store(void *p, i16x x)
 }
 #define turn_eights(rows, stride, words, y) 0 /* one by one, see kernels_body.h */
 #define v_prefetch(p) __builtin_prefetch(p)
+#define v_prefetch_second(p) __builtin_prefetch(p, 0, 2)
 
 /* Q8: all dots here are signed, so a weight stored as w + 128 becomes w: its top bit is flipped. */
 typedef w64 w8;

@@ -4,8 +4,10 @@ interrupts.py  what Ctrl-C and SIGTERM do, whatever the moment
 failures.py    errors -> one line and an exit code
 root.py        the `fireside` command and the table of its subcommands
 start.py       what makes it start sooner
-options.py     flags made from the schema in app/settings.py
+flags.py       flags as data, from the schema in app/settings.py; plain command lines are read
+options.py     click's options of them
 output.py      stdout (the text), stderr (progress, notes)
+writing.py     what `write` does
 write.py, chat.py, models.py, inspect.py, bench.py, perplexity.py, convert.py, pull.py, import_.py,
 paths.py, completion.py: one command each
 """

@@ -142,8 +142,9 @@ OTHERS = (
 def bench(ctx: click.Context, /, files: tuple[str, ...], **flags: Any) -> int:
     """Measure tokens a second of model FILES (paths or names; default: the model of the settings).
 
-    Prefill is the computing of a prompt, decode that of one token after another from an empty
-    context (or from --at), both without tokenizer, sampler and guesses. Every combination of FILE,
+    Prefill is the computing of a prompt, decode that of one token after another, the likeliest
+    each, from an empty context (or from --at), without tokenizer and guesses (NumPy and llama.cpp:
+    whatever tokens, without choosing them). Every combination of FILE,
     --quant, --threads, --kernels and --isa runs in a process of its own; they take turns, so that
     all see the same weather, and each is warmed up once. What does not fit in the model's context
     is left out. MB is the memory of the process in RAM at the end. A peer that fails is a note.

@@ -21,7 +21,7 @@ def completion(ctx: click.Context, shell: str) -> int:
       eval "$(fireside completion zsh)"                                       in ~/.zshrc
       fireside completion fish > ~/.config/fish/completions/fireside.fish     once
     """
-    from fireside.app.cli.root import COMPLETION_VARIABLE
+    from fireside.app.cli.failures import COMPLETION_VARIABLE
 
     root = ctx.find_root().command
     kind = get_completion_class(shell)

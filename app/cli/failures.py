@@ -12,12 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
-
 from fireside.app.cli.output import say, visible
 from fireside.app.settings import SettingsError
 
 FAILURE, USAGE, MODEL, OVERFLOW = 1, 2, 3, 4
+COMPLETION_VARIABLE = "_FIRESIDE_COMPLETE"
 
 
 class CliError(Exception):
@@ -44,8 +43,6 @@ def guarded(argv: Sequence[str] | None) -> int:
         _drop_stdout()  # the reader has had enough, which is no error
         return 0
     except Exception as error:
-        if isinstance(error, click.exceptions.Exit):
-            return error.exit_code
         if os.environ.get("FIRESIDE_DEBUG"):
             raise
         if isinstance(error, OSError):
@@ -58,14 +55,30 @@ def guarded(argv: Sequence[str] | None) -> int:
 
 def _run(arguments: list[str]) -> int:
     """What click's own main() does, but for its ideas of a closed pipe, which exits with 1."""
-    from fireside.app.cli.root import COMPLETION_VARIABLE, fireside
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if arguments[:1] == ["write"] and not instruction:
+        from fireside.app.cli.writing import quickly
 
-    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        if (code := quickly(arguments[1:])) is not None:
+            return code
+    return _run_click(arguments, instruction)
+
+
+def _run_click(arguments: list[str], instruction: str | None) -> int:
+    """Run what click makes of the arguments, or complete them."""
+    from click.exceptions import Exit
+
+    from fireside.app.cli.root import fireside
+
+    if instruction:
         from click.shell_completion import shell_complete
 
         return shell_complete(fireside, {}, "fireside", COMPLETION_VARIABLE, instruction)
-    with fireside.make_context("fireside", arguments) as context:
-        result = fireside.invoke(context)
+    try:
+        with fireside.make_context("fireside", arguments) as context:
+            result = fireside.invoke(context)
+    except Exit as done:
+        return done.exit_code
     return result if isinstance(result, int) else 0
 
 
@@ -75,10 +88,8 @@ def explain(error: Exception) -> tuple[str, str, int]:
         return error.message, error.hint, error.code
     if isinstance(error, SettingsError):
         return error.message, error.hint, USAGE
-    if isinstance(error, click.ClickException):
-        return _explain_click(error)
-    if isinstance(error, click.Abort):
-        return "given up", "", 130
+    if told := _explain_click(error):
+        return told
     if isinstance(error, MemoryError):
         return "there is not enough memory", "try --quant q8 or q4, or a shorter --context", FAILURE
     if isinstance(error, OSError):
@@ -87,7 +98,16 @@ def explain(error: Exception) -> tuple[str, str, int]:
     return _explain_engine(error)
 
 
-def _explain_click(error: click.ClickException) -> tuple[str, str, int]:
+def _explain_click(error: Exception) -> tuple[str, str, int] | None:
+    """The same, where the error is one of click's."""
+    if "click" not in sys.modules:  # it is imported where it is needed, and not for this
+        return None
+    import click
+
+    if isinstance(error, click.Abort):
+        return "given up", "", 130
+    if not isinstance(error, click.ClickException):
+        return None
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"see {error.ctx.command_path} --help"

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from fireside.app.settings import Settings, load, schema
+from fireside.app.cli.flags import Flag, settings_flags
+from fireside.app.settings import Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
 TYPES = {"text": click.STRING, "texts": click.STRING, "integer": click.INT, "number": click.FLOAT}
-METAVARS = {"text": "TEXT", "texts": "TEXT", "integer": "N", "number": "X"}
-SHORT = {
-    "model": ("-m",),
-    "max_tokens": ("-n",),
-    "temperature": ("-t",),
-    "top_k": ("-k",),
-    "top_p": ("-p",),
-}
-# section of --help -> its settings
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Model": (
-        "model", "tokenizer", "models_dir", "quant", "kernels", "threads", "kv", "context",
-        "overflow", "speculation", "draft",
-    ),
-    "Length": ("max_tokens", "stop"),
-    "Sampling": (
-        "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
-        "repetition_window", "penalty_form", "presence_penalty", "frequency_penalty", "seed",
-    ),
-    "Terminal application": ("theme",),
-}  # fmt: skip
 
 
 class Sectioned(click.Command):
@@ -84,39 +64,37 @@ def option(*declarations: str, section: str = "Other", **attributes: Any) -> Cal
     return click.option(*declarations, cls=Option, section=section, **attributes)
 
 
-def settings_options(*sections: str, without: Iterable[str] = ()) -> Callable[[F], F]:
-    """Flags for all settings of these sections, in order."""
+def options(flags: Sequence[Flag]) -> Callable[[F], F]:
+    """click's options for these flags, in order."""
 
     def decorate(function: F) -> F:
-        entries = {f.name: f for f in schema()}
-        names = [(s, n) for s in sections for n in SECTIONS[s] if n not in set(without)]
-        for section, name in reversed(names):
-            function = _setting_option(section, name, entries[name])(function)
+        for flag in reversed(flags):
+            function = _option(flag)(function)
         return function
 
     return decorate
 
 
-def _setting_option(section: str, name: str, entry: Any) -> Callable[[F], F]:
-    meta = entry.metadata
-    attributes: dict[str, Any] = {
-        "type": click.Choice(meta["choices"]) if meta["choices"] else TYPES[meta["kind"]],
-        "metavar": None if meta["choices"] else METAVARS[meta["kind"]],
-        "multiple": meta["kind"] == "texts",
-        "default": None,
-        "help": f"{meta['help']}  [default: {meta['unset'] or f'{entry.default}'}]",
-    }
-    if name in ("model", "draft"):
-        attributes["metavar"] = "MODEL"
-        attributes["shell_complete"] = complete_models
-    elif name == "tokenizer":
-        attributes["metavar"] = "FILE"
-        attributes["shell_complete"] = complete_files
-    elif name == "models_dir":
-        attributes["metavar"] = "DIR"
-        attributes["shell_complete"] = complete_files
-    flag = "--" + name.replace("_", "-")
-    return option(*SHORT.get(name, ()), flag, name, section=section, **attributes)
+def settings_options(*sections: str, without: Iterable[str] = ()) -> Callable[[F], F]:
+    """Flags for all settings of these sections, in order."""
+    return options(settings_flags(sections, without))
+
+
+def _option(flag: Flag) -> Callable[[F], F]:
+    attributes: dict[str, Any] = {"help": flag.help}
+    if flag.kind == "switch":
+        attributes["is_flag"] = True
+    else:
+        attributes["type"] = click.Choice(flag.choices) if flag.choices else TYPES[flag.kind]
+        if flag.within:
+            attributes["type"] = click.IntRange(*flag.within)
+        attributes["metavar"] = flag.metavar
+        attributes["multiple"] = flag.kind == "texts"
+        attributes["default"] = flag.default
+    if flag.completed:
+        completed = {"models": complete_models, "files": complete_files}
+        attributes["shell_complete"] = completed[flag.completed]
+    return option(*flag.declarations, flag.name, section=flag.section, **attributes)
 
 
 def complete_models(

@@ -27,8 +27,6 @@ COMMANDS = {  # name -> what it does; module and function bear the name (import_
     "completion": "Print a completion script for your shell.",
 }
 
-COMPLETION_VARIABLE = "_FIRESIDE_COMPLETE"
-
 
 class Root(Sectioned, click.Group):
     """A group that imports a command's module when the command is called."""

@@ -1,10 +1,8 @@
-"""What makes the program start sooner: it must be done before the engine is imported."""
+"""What makes the program start sooner: it must be done before NumPy is imported."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 from fireside.app.settings import Settings
 
@@ -15,12 +13,8 @@ def prepare(settings: Settings) -> None:
     OpenBLAS starts a thread a core when NumPy is imported, which takes some 20 ms and then does
     nothing: with the C kernels no matrix goes through NumPy.
     """
-    if settings.kernels != "numpy" and _built():
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if settings.kernels != "numpy":
+        from fireside.engine.executors.native_library import load
 
-
-def _built() -> bool:
-    """Whether the C extension is there, without importing the engine."""
-    spec = importlib.util.find_spec("fireside.engine")
-    folders = spec.submodule_search_locations or () if spec else ()
-    return any(any(Path(folder).glob("_native.*")) for folder in folders)
+        if not load()[2]:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ from fireside.engine import (
     Session,
     load,
 )
-from fireside.engine.records import record
+from fireside.engine.records import changed, record
 from fireside.engine.speculation import drafts
 
 Form = Literal["text", "json", "jsonl"]
@@ -134,7 +133,7 @@ def tell(settings: Settings, prompt: str, output: Output, turn: Turn | None = No
     presenter = PRESENTERS[output.form](out, story)
     events = session.generate(
         start.asked,
-        replace(settings.sampling, seed=start.seed),
+        changed(settings.sampling, seed=start.seed),
         max_tokens=settings.max_tokens,
         stop=start.stop,
         alternatives=output.alternatives,

@@ -7,7 +7,6 @@ of queries and keys are in the order for "interleaved" rope, Gemma's norms have 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from fireside.engine.architectures.from_gguf import (
@@ -23,6 +22,7 @@ from fireside.engine.architectures.from_gguf import (
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig
+from fireside.engine.records import changed
 
 Tensors = Mapping[str, Tensor]
 
@@ -64,7 +64,7 @@ def olmo2(fields: Fields, tensors: Tensors) -> ModelConfig:
     c = config(v, "half", **own)
     if c.window and c.rope_factors:
         own["window_rope_theta"] = c.rope_theta
-    return replace(c, **own)
+    return changed(c, **own)
 
 
 def gpt2(fields: Fields, tensors: Tensors) -> ModelConfig:
@@ -116,7 +116,7 @@ def phi3(fields: Fields, tensors: Tensors) -> ModelConfig:
     }
     if c.context_length > original:
         values |= {"long_context": c.context_length, "long_factors": long}
-    return replace(c, **values)
+    return changed(c, **values)
 
 
 def gemma(fields: Fields, tensors: Tensors) -> ModelConfig:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import Activation, ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.records import record
 
 # What a weight becomes on its way in: (the file's tensor, its name here, configuration)
 Transform = Callable[[Tensor, str, ModelConfig], Tensor]
@@ -78,7 +78,7 @@ class HfConfig(Fields):
         return ACTIVATIONS[name]
 
 
-@dataclass(frozen=True)
+@record
 class HfModel:
     """How the folders of some `model_type`s are read.
 
@@ -92,7 +92,7 @@ class HfModel:
     read: Callable[[HfConfig], ModelConfig]
     names: Mapping[str, str]
     prefix: str | tuple[str, ...] = "model."
-    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    transforms: Mapping[str, Transform] = {}
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
     dropped: tuple[str, ...] = ()
 

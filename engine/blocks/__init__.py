@@ -6,6 +6,7 @@ bytes are 1-d uint8; all weights are float32, row-major.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -36,6 +37,20 @@ class BlockFormat(Protocol):
         ...
 
 
+# Every file of this package that holds formats -> their numbers in GGUF files. A file is imported
+# when one of its formats is asked for.
+_FILES = {
+    "floats": {"F32": 0, "F16": 1, "BF16": 30},
+    "q4_0": {"Q4_0": 2, "Q4_1": 3},
+    "q5_0": {"Q5_0": 6, "Q5_1": 7},
+    "q8_0": {"Q8_0": 8},
+    "k_quants": {"Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14},
+    "tables": {"IQ4_NL": 20, "IQ4_XS": 23, "MXFP4": 39},
+}
+_FILE_OF = {name: file for file, entries in _FILES.items() for name in entries}
+_NAME_OF = {number: name for entries in _FILES.values() for name, number in entries.items()}
+_FAMILY_FILES = ("ggjt", "q8_group")  # of formats that are made when their name is asked for
+
 _REGISTRY: dict[str, BlockFormat] = {}
 _FAMILIES: list[Callable[[str], BlockFormat | None]] = []
 
@@ -54,24 +69,29 @@ def register_family(make: Callable[[str], BlockFormat | None]) -> None:
 
 def get(name: str) -> BlockFormat:
     """The block format called `name`; UnsupportedError lists the known ones."""
+    if name not in _REGISTRY and name in _FILE_OF:
+        importlib.import_module(f"{__name__}.{_FILE_OF[name]}")
     if name in _REGISTRY:
         return _REGISTRY[name]
+    for file in _FAMILY_FILES:
+        importlib.import_module(f"{__name__}.{file}")
     for make in _FAMILIES:
         if (block_format := make(name)) is not None:
             return block_format
     raise UnsupportedError(
-        f"unknown tensor type {name!r}", f"this version reads {', '.join(sorted(_REGISTRY))}"
+        f"unknown tensor type {name!r}", f"this version reads {', '.join(names())}"
     )
 
 
 def by_ggml_type(number: int) -> BlockFormat | None:
     """The block format with this GGUF type number, if there is one."""
-    return next((f for f in _REGISTRY.values() if f.ggml_type == number), None)
+    name = _NAME_OF.get(number)
+    return None if name is None else get(name)
 
 
 def names() -> tuple[str, ...]:
     """Names of all block formats."""
-    return tuple(sorted(_REGISTRY))
+    return tuple(sorted(_FILE_OF))
 
 
 def nbytes(block_format: BlockFormat, count: int) -> int:
@@ -82,15 +102,3 @@ def nbytes(block_format: BlockFormat, count: int) -> int:
             f"{count} weights are not whole {block_format.name} blocks of {block_format.block_size}"
         )
     return blocks * block_format.block_bytes
-
-
-from fireside.engine.blocks import (  # noqa: E402, F401  (fill the registry)
-    floats,
-    ggjt,
-    k_quants,
-    q4_0,
-    q5_0,
-    q8_0,
-    q8_group,
-    tables,
-)

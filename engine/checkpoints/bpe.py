@@ -7,8 +7,9 @@ The names are those of Hugging Face's `tokenizer.json`; a GGUF file names a whol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from fireside.engine.records import record
 
 Behavior = Literal["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 PrependScheme = Literal["always", "first", "never"]
@@ -18,19 +19,19 @@ Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 # -- normalisers: text -> text
 
 
-@dataclass(frozen=True)
+@record
 class Normalize:
     """One of Unicode's normal forms."""
 
     form: Form
 
 
-@dataclass(frozen=True)
+@record
 class Lowercase:
     """Small letters only."""
 
 
-@dataclass(frozen=True)
+@record
 class Replace:
     """`content` instead of every match of the regular expression `pattern`."""
 
@@ -38,14 +39,14 @@ class Replace:
     content: str
 
 
-@dataclass(frozen=True)
+@record
 class Prepend:
     """`text` before a text that is not empty."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@record
 class Strip:
     """No white space at the ends."""
 
@@ -59,7 +60,7 @@ Normalizer = Normalize | Lowercase | Replace | Prepend | Strip
 # -- pre-tokenizers: text -> words
 
 
-@dataclass(frozen=True)
+@record
 class Split:
     """Cut at the matches of the regular expression `pattern`.
 
@@ -73,17 +74,17 @@ class Split:
     invert: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class PrefixSpace:
     """A space before every word that does not begin with one."""
 
 
-@dataclass(frozen=True)
+@record
 class Bytes:
     """From here on a word is its UTF-8 bytes, each written as the character that stands for it."""
 
 
-@dataclass(frozen=True)
+@record
 class Metaspace:
     """`replacement` for spaces, and before the text; with `split` every one begins a word."""
 
@@ -95,7 +96,7 @@ class Metaspace:
 PreTokenizer = Split | PrefixSpace | Bytes | Metaspace
 
 
-@dataclass(frozen=True)
+@record
 class AddedToken:
     """How a token that was added to the vocabulary is found in a text, beyond being there.
 
@@ -114,7 +115,7 @@ class AddedToken:
         return self == AddedToken()
 
 
-@dataclass(frozen=True)
+@record
 class Bpe:
     """The rules of a BPE vocabulary."""
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fireside.engine.checkpoints.gguf_header import Metadata, StringArray, show
+from fireside.engine.checkpoints.gguf_header import Metadata, show
+from fireside.engine.checkpoints.gguf_strings import StringArray
 from fireside.engine.errors import CheckpointError
 
 if TYPE_CHECKING:

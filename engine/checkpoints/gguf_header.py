@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
 
 from fireside.engine.arrays import np
+from fireside.engine.checkpoints.gguf_strings import StringArray, string_ends
 from fireside.engine.checkpoints.source import Source
 from fireside.engine.errors import CheckpointError, UnsupportedError
-from fireside.engine.executors import native_library
 from fireside.engine.records import record
-
-if TYPE_CHECKING:
-    pass
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
@@ -60,96 +56,13 @@ MAX_DIMENSIONS = 4  # ggml's own limit
 MAX_SIZE = 1 << 48  # of one dimension: products stay exact in Python and tame in NumPy
 MAX_ALIGNMENT = 1 << 20
 
-HEAD_BYTES = 1 << 20  # read at first: the header of a vocabulary of 32,000 fits
+# Read at first, and again where that was too little: a small vocabulary's header fits into the one,
+# that of 32,000 pieces into eight times as much.
+HEAD_BYTES = 1 << 17
 
 
 class ShortHeadError(Exception):
     """The header goes on behind the bytes at hand, and so does the file."""
-
-
-class StringArray(Sequence[str]):
-    """The strings of an array, decoded when asked for."""
-
-    def __init__(
-        self, key: str, where: Path, view: memoryview, ends: Sequence[int], first: int
-    ) -> None:
-        self._key, self._where, self._view = key, where, view
-        self._ends, self._first = ends, first
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """String `index`; CheckpointError where it is not UTF-8."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
-        start = (self._ends[i - 1] if i else self._first) + 8
-        return self._decode(i, start, self._ends[i])
-
-    def __iter__(self) -> Iterator[str]:
-        joined = self._joined()
-        try:
-            if joined is not None:
-                return iter(str(joined, "utf-8").split("\0")[:-1])
-        except UnicodeDecodeError:
-            pass  # one by one: which says where
-        return iter(self[:])
-
-    def _joined(self) -> bytearray | None:
-        """All strings, a zero byte behind each; None where one has such a byte, or without C."""
-        ffi, lib, _ = native_library.load()
-        count = len(self)
-        if lib is None or not count:
-            return None
-        joined = bytearray(self._ends[-1] - self._first - 7 * count)
-        ends, out = ffi.from_buffer("int64_t[]", self._ends), ffi.from_buffer("uint8_t[]", joined)
-        data = ffi.from_buffer("uint8_t[]", self._view)
-        status = lib.fs_strings_join(data, self._first, count, ends, out)
-        return None if status else joined
-
-    def finder(self) -> Callable[[str], int | None] | None:
-        """A function that finds the first index of a text; None without C, or with zero bytes.
-
-        It is made sooner than a dict of all strings, which would look up faster. CheckpointError
-        where one is not UTF-8.
-        """
-        joined = self._joined()
-        if joined is None:
-            return None
-        try:
-            str(joined, "utf-8")
-        except UnicodeDecodeError:
-            self[:]  # which says where
-        ffi, lib, _ = native_library.load()
-        count = len(self)
-        size = 1 << (2 * count).bit_length()
-        slots = ffi.new_allocator(should_clear_after_alloc=False)("int32_t[]", size)
-        view, ends, first = self._view, self._ends, self._first
-        buffer = ffi.from_buffer
-        lib.fs_strings_index(
-            buffer("uint8_t[]", view), first, count, buffer("int64_t[]", ends), slots, size
-        )
-
-        def find(text: str) -> int | None:
-            # buffers are not kept: Python 3.11 dies of a memoryview in a cycle that has one
-            data, places, key = buffer("uint8_t[]", view), buffer("int64_t[]", ends), text.encode()
-            at = int(lib.fs_strings_find(data, first, places, slots, size, key, len(key)))
-            return at if at >= 0 else None
-
-        return find
-
-    def _decode(self, i: int, start: int, end: int) -> str:
-        try:
-            return str(self._view[start:end], "utf-8")
-        except UnicodeDecodeError:
-            raise CheckpointError(
-                f"{self._where}: {self._key}[{i}] is not valid UTF-8", "the file is damaged"
-            ) from None
 
 
 class Metadata(Mapping[str, object]):
@@ -238,6 +151,10 @@ class Cursor:
     def u64(self, what: str, limit: int) -> int:
         """An unsigned number of 8 bytes, at most `limit`."""
         number = int(struct.unpack_from("<Q", self.view, self.take(8, what))[0])
+        return self.limited(number, what, limit)
+
+    def limited(self, number: int, what: str, limit: int) -> int:
+        """The number; CheckpointError where it is more than `limit`."""
         if number > limit:
             raise CheckpointError(
                 f"{self.path}: {what} is {number:,}, expected at most {limit:,}",
@@ -341,25 +258,6 @@ def shortest(number: float) -> float:
     return number  # not a number
 
 
-def string_ends(view: memoryview, first: int, count: int) -> Sequence[int] | None:
-    """Where each of `count` strings ends that begin at `first`; None: not all lie in `view`."""
-    ffi, lib, _ = native_library.load()
-    ends = memoryview(bytearray(8 * count)).cast("q")
-    if lib is not None:
-        data, out = ffi.from_buffer("uint8_t[]", view), ffi.from_buffer("int64_t[]", ends)
-        return None if lib.fs_strings_ends(data, len(view), first, count, out) else ends
-    length_at = struct.Struct("<Q").unpack_from
-    position = first
-    for i in range(count):
-        if position + 8 > len(view):
-            return None
-        position += 8 + length_at(view, position)[0]
-        if position > len(view):
-            return None
-        ends[i] = position
-    return ends
-
-
 def read_header(source: Source) -> Header:
     """The header of an open GGUF file; no more of it is read than needed, or a little."""
     size = HEAD_BYTES
@@ -367,7 +265,7 @@ def read_header(source: Source) -> Header:
         try:
             return parse(source.path, source.read_bytes(0, min(size, source.size)), source.size)
         except ShortHeadError:
-            size *= 4
+            size *= 8
 
 
 def parse(path: Path, data: memoryview, size: int | None = None) -> Header:
@@ -453,11 +351,13 @@ def tensor_info(cursor: Cursor, i: int, alignment: int) -> TensorInfo:
             f"{cursor.path}: tensor {name} has {dimensions} dimensions, expected 1 to"
             f" {MAX_DIMENSIONS}"
         )
-    sizes = [cursor.u64(f"a size of tensor {name}", MAX_SIZE) for _ in range(dimensions)]
+    start = cursor.take(8 * dimensions + 12, f"the entry of tensor {name}")
+    sizes = struct.unpack_from(f"<{dimensions}Q", cursor.view, start)
+    cursor.limited(max(sizes), f"a size of tensor {name}", MAX_SIZE)
     if 0 in sizes:
         raise CheckpointError(f"{cursor.path}: tensor {name} has a size of 0, expected 1 or more")
-    ggml_type = cursor.u32(f"the type of tensor {name}")
-    offset = cursor.u64(f"the offset of tensor {name}", cursor.size)
+    ggml_type, offset = struct.unpack_from("<IQ", cursor.view, start + 8 * dimensions)
+    cursor.limited(offset, f"the offset of tensor {name}", cursor.size)
     if offset % alignment:
         raise CheckpointError(
             f"{cursor.path}: tensor {name} is at offset {offset:,}, expected a multiple of"

@@ -15,7 +15,7 @@ from fireside.engine.checkpoints.source import Source
 from fireside.engine.errors import CheckpointError
 
 MAX_PARTS = 99_999  # five digits
-NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+NAME = r"(?s)(.*)-(\d{5})-of-(\d{5})\.gguf"
 
 Part = tuple[Source, Header]
 
@@ -31,7 +31,7 @@ def open_parts(path: Path) -> list[Part]:
     if count <= 1:
         return [first]
     number = fields.integer("split.no", None, 0, count - 1)
-    match = NAME.fullmatch(path.name)
+    match = re.fullmatch(NAME, path.name)
     if match is None or (int(match[2]), int(match[3])) != (number + 1, count):
         raise CheckpointError(
             f"{path}: part {number + 1} of {count} of a model, but not called so",

@@ -6,9 +6,8 @@ tokenizer.json. Each cuts what the ones before it have left, matches and gaps al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fireside.engine.checkpoints.bpe import Bytes, PreTokenizer, Split
+from fireside.engine.records import record
 
 # What most patterns are made of
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -59,7 +58,7 @@ _CASED_LETTERS = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Recipe:
     """An entry of the table."""
 

@@ -7,7 +7,7 @@ name of a recipe for cutting texts (gguf_pretokenizers.py).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
     tokens = fields.strings("tokenizer.ggml.tokens")
     if not tokens:
         raise CheckpointError(f"{path}: tokenizer.ggml.tokens is missing or empty")
-    pieces = tuple(tokens)
+    pieces = tokens.pieces()
     types = read_types(fields, len(pieces))
     for i in ids_of(types, USER_DEFINED):
         if pieces[i] in END_PIECES:  # some converters call it so; as a text it must not end one
@@ -65,14 +65,18 @@ def read_vocabulary(path: Path, metadata: Mapping[str, object]) -> Vocabulary | 
 
 
 def read_types(fields: Fields, count: int) -> array[int]:
-    """The type of each piece; all are normal where the file does not say."""
+    """The type of each piece, in a byte; all are normal where the file does not say."""
     found = fields.array("tokenizer.ggml.token_type", count, "bBhHiIqQ")
-    types = [NORMAL] * count if found is None else found.tolist()
-    if not set(types) <= set(range(7)):
+    if found is None:
+        return array("B", bytes([NORMAL]) * count)
+    data, size = found.tobytes(), found.itemsize  # the file's are little-endian, as we are
+    types = data[::size]
+    beyond = types.translate(None, bytes(range(7)))
+    if beyond or any(any(data[i::size]) for i in range(1, size)):
         raise CheckpointError(
             f"{fields.path}: tokenizer.ggml.token_type holds a number beyond 0 to 6"
         )
-    return array("i", types)
+    return array("B", types)
 
 
 def special_id(fields: Fields, name: str, default: int, count: int) -> int:
@@ -85,7 +89,7 @@ def special_id(fields: Fields, name: str, default: int, count: int) -> int:
 
 
 def further_ends(
-    fields: Fields, pieces: tuple[str, ...], types: Numbers, eos_id: int
+    fields: Fields, pieces: Sequence[str], types: Numbers, eos_id: int
 ) -> tuple[int, ...]:
     """Ids that end a text, beside `eos_id`."""
     ends = {special_id(fields, name, -1, len(pieces)) for name in ("eot", "eom")}
@@ -101,7 +105,7 @@ def chat_template(fields: Fields) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def read_spm(fields: Fields, pieces: tuple[str, ...], types: Numbers) -> Vocabulary:
+def read_spm(fields: Fields, pieces: Sequence[str], types: Numbers) -> Vocabulary:
     """A vocabulary of pieces with scores."""
     path, count = fields.path, len(pieces)
     scores = fields.array("tokenizer.ggml.scores", count, "fd")
@@ -126,7 +130,7 @@ def read_spm(fields: Fields, pieces: tuple[str, ...], types: Numbers) -> Vocabul
     )
 
 
-def read_bpe(fields: Fields, pieces: tuple[str, ...], types: Numbers) -> Vocabulary:
+def read_bpe(fields: Fields, pieces: Sequence[str], types: Numbers) -> Vocabulary:
     """A vocabulary of pieces with merges; they are bytes, written as characters."""
     from fireside.engine.checkpoints.bpe import Bpe  # here: SPM's vocabularies need none of it
     from fireside.engine.checkpoints.gguf_pretokenizers import RECIPES

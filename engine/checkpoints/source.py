@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
@@ -44,9 +44,15 @@ class Source:
 
     def read_bytes(self, start: int, size: int) -> memoryview:
         """The same, without NumPy."""
-        data = memoryview(bytearray(size))
-        self._read_into(data, start)
-        return data.toreadonly()
+        try:
+            data = os.pread(self.descriptor, size, start)
+        except OSError as error:
+            raise self.unreadable(error) from None
+        if len(data) == size:
+            return memoryview(data)
+        view = memoryview(bytearray(size))  # a signal came between, or the file is cut short
+        self._read_into(view, start)
+        return view.toreadonly()
 
     def _read_into(self, view: memoryview, start: int) -> None:
         done = 0
@@ -87,9 +93,7 @@ class FileTensor(Tensor):
         self, name: str, shape: tuple[int, ...], block: str, source: Source, start: int
     ) -> None:
         # the base is frozen, and its `data` is the property below
-        fields: dict[str, Any] = {"name": name, "shape": shape, "block": block}
-        for key, value in {**fields, "source": source, "start": start}.items():
-            object.__setattr__(self, key, value)
+        vars(self).update(name=name, shape=shape, block=block, source=source, start=start)
 
     @property
     def data(self) -> blocks.Bytes:

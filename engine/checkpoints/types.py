@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.config import ModelConfig
+from fireside.engine.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fireside.engine.checkpoints.bpe import Bpe
 
 
-@dataclass(frozen=True)
+@record
 class Tensor:
     """One weight as the file has it: raw bytes (see source.FileTensor: read when asked for).
 
@@ -65,16 +65,26 @@ class Numbers(Protocol):
 
 def ids_of(types: Numbers, *kinds: int) -> list[int]:
     """Ids of the pieces of these types, ascending."""
-    wanted = re.compile(b"[%s]" % bytes(kinds))
-    return [match.start() for match in wanted.finditer(bytes(types.tolist()))]
+    # of one byte each, as a GGUF file's are kept, they are looked through where they are
+    if isinstance(types, array) and types.typecode == "B":
+        values = types.tobytes()
+    else:
+        values = bytes(types.tolist())
+    found: list[int] = []
+    for kind in kinds:
+        at = values.find(kind)
+        while at >= 0:
+            found.append(at)
+            at = values.find(kind, at + 1)
+    return sorted(found)
 
 
-@dataclass(frozen=True)
+@record
 class Vocabulary:
     """Pieces of a tokenizer, as plain data; fireside.engine.tokenizers makes one that works."""
 
     kind: Literal["spm", "bpe"]
-    pieces: tuple[str, ...]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
+    pieces: Sequence[str]  # spm: with U+2581 for the space, "<0x0A>" for byte pieces
     scores: Numbers  # [vocab] float32; spm: a higher one is merged first
     types: Numbers  # [vocab] int32; one of the constants above
     bos_id: int = 1  # -1: there is none (eos_id and unk_id likewise)
@@ -91,7 +101,7 @@ class Vocabulary:
         return len(self.pieces)
 
 
-@dataclass(frozen=True)
+@record
 class Checkpoint:
     """An opened model file: header parsed and checked, weights not read yet."""
 
@@ -101,7 +111,7 @@ class Checkpoint:
     config: ModelConfig
     tensors: Mapping[str, Tensor]
     vocabulary: Vocabulary | None  # None: the file carries none (--tokenizer gives it)
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] = {}
 
     @property
     def tied(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from fireside.engine.arrays import np
@@ -15,6 +14,7 @@ from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
 from fireside.engine.plan import Plan
+from fireside.engine.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class ExecutorKind:
     """An entry of the registry."""
 

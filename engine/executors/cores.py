@@ -23,7 +23,7 @@ def default_threads() -> int:
 def _siblings(cpu: int) -> str:
     """A name of the core that `cpu` is a hardware thread of."""
     try:
-        return Path(_TOPOLOGY.format(cpu)).read_text(encoding="ascii").strip()
+        return Path(_TOPOLOGY.format(cpu)).read_text(encoding="utf-8").strip()
     except OSError:
         return str(cpu)
 
@@ -41,7 +41,7 @@ def _quota() -> int:
         if folder != _CGROUPS and _CGROUPS not in folder.parents:
             break
         try:
-            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         except (OSError, ValueError):
             continue
         if quota != "max":

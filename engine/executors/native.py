@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fireside.engine.arrays import np
@@ -34,13 +33,11 @@ CHUNK_ROWS = 256  # rows that go through the operations at once, fewer where the
 CHUNK_BYTES = 64 << 20
 
 
-@dataclass
 class NativeCache:
     """See executors.Cache; keys and values lie in pages of 64 positions in the extension."""
 
-    capacity: int
-    handle: Any
-    owner: NativeExecutor
+    def __init__(self, capacity: int, handle: Any, owner: NativeExecutor) -> None:
+        self.capacity, self.handle, self.owner = capacity, handle, owner
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,6 @@ reads what is between them: each saves a barrier and a walk through memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from fireside.engine.config import Activation as ActivationKind
@@ -71,18 +70,15 @@ def writes(op: Op) -> tuple[Slice, ...]:
     return (op.x,) if isinstance(op, Rope | AddBias | Scale) else (op.out,)
 
 
-@dataclass
 class Lowering:
     """Collects the C array of operations of one plan."""
 
-    plan: Plan
-    groups: Mapping[tuple[str, ...], Packed]
-    ops: list[dict[str, Any]] = field(default_factory=list)
-    matrices: list[tuple[str, ...]] = field(default_factory=list)
-    vectors: list[tuple[str, ...]] = field(default_factory=list)
-    turns: list[Rope] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, plan: Plan, groups: Mapping[tuple[str, ...], Packed]) -> None:
+        self.plan, self.groups = plan, groups
+        self.ops: list[dict[str, Any]] = []
+        self.matrices: list[tuple[str, ...]] = []
+        self.vectors: list[tuple[str, ...]] = []
+        self.turns: list[Rope] = []
         for op in self.plan.ops:
             for s in (*reads(op), *writes(op)):
                 if s.start < 0 or s.start + s.width > self.plan.buffers[s.buffer]:

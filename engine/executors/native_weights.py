@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PIECE = 8 << 20  # bytes of floats that are made at a time
+AT_ONCE = 16 << 20  # bytes that are packed in one call, and between two reports of progress
 # Of the types that C reads all but these two have a packed kind of the same name.
 PACKED_AS = {"Q8_0": "Q8", "Q4_0": "Q4"}
 PANEL = 16  # rows that lie together
@@ -107,14 +108,18 @@ def plan_layout(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> dict[tuple[
             rows = sum(packed_rows(tensor) for tensor in tensors)
             nbytes = lib.fs_packed_nbytes(kind, rows, cols)
         layout[group] = Packed(kind, rows, cols, vector, offset, nbytes)
-        offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        offset += _whole_pages(nbytes)
     return layout
 
 
 def layout_nbytes(plan: Plan, checkpoint: Checkpoint, quant: Quant) -> int:
     """Bytes that `pack` will take."""
     layout = plan_layout(plan, checkpoint, quant)
-    return sum(-(-packed.nbytes // ALIGNMENT) * ALIGNMENT for packed in layout.values())
+    return sum(_whole_pages(packed.nbytes) for packed in layout.values())
+
+
+def _whole_pages(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def pack(
@@ -127,8 +132,9 @@ def pack(
 ) -> NativeWeights:
     """Lay out all weights of a plan; what `progress` raises ends it."""
     layout = plan_layout(plan, checkpoint, quant)
-    nbytes = layout_nbytes(plan, checkpoint, quant)
+    nbytes = sum(_whole_pages(packed.nbytes) for packed in layout.values())
     weights = NativeWeights(layout, memory(nbytes, huge_pages=True), nbytes)
+    packer = Packer(weights, isa, threads)
     total = sum(checkpoint.tensors[name].nbytes for group in layout for name in group)
     done = 0
     if progress:
@@ -137,43 +143,76 @@ def pack(
         first = 0
         for name in group:
             tensor = checkpoint.tensors[name]
-            _pack_tensor(tensor, packed, weights.address(packed), first, isa, threads)
+            packer.add(tensor, packed, first)
             first += tensor.shape[0] if packed.vector else packed_rows(tensor)
             done += tensor.nbytes
             if progress:
-                progress(done, total)
+                progress(max(0, done - packer.waiting), total)
+    packer.flush()
+    if progress:
+        progress(total, total)
     for source in frozenset().union(*map(sources, checkpoint.tensors.values())):
         source.check()
     return weights
 
 
-def _pack_tensor(
-    tensor: Tensor, packed: Packed, address: Any, first: int, isa: int, threads: int
-) -> None:
-    """Write the rows of one tensor, from row `first` of its group on."""
-    ffi, lib, _ = load()
-    if packed.vector:
-        where = ffi.cast("float *", address) + first
+class Packer:
+    """Writes tensors to their places, as many at once as are small."""
+
+    def __init__(self, weights: NativeWeights, isa: int, threads: int) -> None:
+        self._weights, self._isa, self._threads = weights, isa, threads
+        self._ffi, self._lib, _ = load()
+        self._base = self._ffi.cast("char *", weights.data)
+        self._jobs: list[tuple[Any, ...]] = []
+        self._tensors: list[Tensor] = []
+        self._kept: list[Any] = []  # the memory that jobs point to
+        self.waiting = 0  # bytes that are not written yet
+
+    def add(self, tensor: Tensor, packed: Packed, first: int) -> None:
+        """Write the rows of one tensor, now or with others, from row `first` of its group on."""
+        ffi, lib = self._ffi, self._lib
+        address = self._base + packed.offset
+        if packed.vector:
+            self._copy(tensor, ffi.cast("float *", address) + first)
+            return
+        rows, padded = tensor.shape[-2], packed_rows(tensor) * tensor.shape[-2]
+        padded //= tensor.count // packed.cols  # rows of one expert, filled up
+        descriptor = tensor.source.descriptor if isinstance(tensor, FileTensor) else -1
+        for piece in _pieces(tensor, packed.cols, rows):
+            where = ffi.NULL
+            if piece.data is not None:
+                where = pointer(piece.data, np.uint8, piece.data.shape, "uint8_t[]")
+                self._kept.append(where)
+            begin = first + piece.first // rows * padded + piece.first % rows
+            if begin % PANEL:  # its first panel has rows of what came before
+                self.flush()
+            kind, size = getattr(lib, f"FS_FROM_{piece.block}"), (packed.rows, packed.cols)
+            job = (packed.kind, kind, descriptor, address, *size, begin, piece.count)
+            self._jobs.append((*job, where, piece.offset))
+            self._tensors.append(tensor)
+            self.waiting += _piece_nbytes(piece, tensor, packed.cols)
+            if self.waiting > AT_ONCE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write all that was put off."""
+        if not self._jobs:
+            return
+        jobs, failed = self._ffi.new("fs_pack_job[]", self._jobs), self._ffi.new("int32_t *")
+        status = self._lib.fs_pack_all(self._isa, self._threads, jobs, len(jobs), failed)
+        if status:
+            _complain(status, self._tensors[failed[0]])
+        self._jobs, self._tensors, self._kept, self.waiting = [], [], [], 0
+
+    def _copy(self, tensor: Tensor, where: Any) -> None:
+        """A vector."""
         if isinstance(tensor, FileTensor) and tensor.block == "F32":
             floats = tensor.source.read_bytes(tensor.start, tensor.nbytes)
-            ffi.memmove(where, floats, tensor.nbytes)
+            self._ffi.memmove(where, floats, tensor.nbytes)
             return
         values = np.ascontiguousarray(tensor.to_float32())
-        ffi.memmove(where, pointer(values, np.float32, tensor.shape, "float[]"), values.nbytes)
-        return
-    rows, padded = tensor.shape[-2], packed_rows(tensor) * tensor.shape[-2]
-    padded //= tensor.count // packed.cols  # rows of one expert, filled up
-    descriptor = tensor.source.descriptor if isinstance(tensor, FileTensor) else -1
-    for piece in _pieces(tensor, packed.cols, rows):
-        where = ffi.NULL
-        if piece.data is not None:
-            where = pointer(piece.data, np.uint8, piece.data.shape, "uint8_t[]")
-        status = lib.fs_pack(
-            *(isa, threads, packed.kind, address, packed.rows, packed.cols),
-            *(first + piece.first // rows * padded + piece.first % rows, piece.count),
-            *(getattr(lib, f"FS_FROM_{piece.block}"), where, descriptor, piece.offset),
-        )
-        _check(status, tensor)
+        floats = pointer(values, np.float32, tensor.shape, "float[]")
+        self._ffi.memmove(where, floats, values.nbytes)
 
 
 @record
@@ -208,6 +247,13 @@ def _pieces(tensor: Tensor, cols: int, rows: int) -> Iterator[Piece]:
             yield Piece(first, count, "F32", floats.view(np.uint8))
 
 
+def _piece_nbytes(piece: Piece, tensor: Tensor, cols: int) -> int:
+    """Bytes that a piece has, in memory or in the file."""
+    if piece.data is not None:
+        return piece.data.nbytes
+    return piece.count * cols * tensor.nbytes // tensor.count
+
+
 def _floats(
     tensor: Tensor, data: blocks.Bytes | None, first: int, count: int
 ) -> NDArray[np.float32]:
@@ -225,15 +271,14 @@ def _floats(
     return np.ascontiguousarray(floats[before : before + count])
 
 
-def _check(status: int, tensor: Tensor) -> None:
-    """Raise what fs_pack came back with."""
+def _complain(status: int, tensor: Tensor) -> None:
+    """Raise what packing came back with."""
     _, lib, _ = load()
     if status > 0 and isinstance(tensor, FileTensor):
         raise tensor.source.unreadable(OSError(status, os.strerror(status)))
     if status == lib.FS_PACK_SHORT and isinstance(tensor, FileTensor):
         raise tensor.source.changed()
-    if status:
-        raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape} ({status})")
+    raise RuntimeError(f"cannot pack {tensor.name}: {tensor.block} {tensor.shape} ({status})")
 
 
 def unpack(weights: NativeWeights, packed: Packed, first: int, count: int) -> Any:

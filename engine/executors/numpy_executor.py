@@ -57,13 +57,14 @@ from fireside.engine.plan import (
 
 Array = NDArray[np.float32]
 BLOCK = 32  # weights that share a scale, as in ggml's Q8_0
-WIDE = 8 * BLOCK  # activations that do where weights are of Q8_0 or Q4_0, else BLOCK
+WIDE = 8 * BLOCK  # activations that do where weights are of Q8_0, Q4_0 or have blocks of blocks
 TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
 # Types that meet rounded activations, and how many of those share a scale; what other types hold is
 # taken as floats.
-ROUNDED = {"Q8_0": WIDE, "Q4_0": WIDE}
-ROUNDED |= dict.fromkeys(("Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"), BLOCK)
-ROUNDED |= dict.fromkeys(("IQ4_NL", "IQ4_XS", "MXFP4"), BLOCK)
+LEVELLED = ("Q8_0", "Q4_0")  # whose scales matmuls round as well
+ROUNDED = dict.fromkeys(LEVELLED, WIDE)
+ROUNDED |= dict.fromkeys(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), WIDE)
+ROUNDED |= dict.fromkeys(("Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4"), BLOCK)
 
 
 @dataclass
@@ -121,7 +122,7 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
     """Dequantise a matrix [rows, columns], after quantising it where `quant` asks for that."""
     if quant == "none" or tensor.block == TARGET[quant]:
         values = tensor.to_float32()
-        if ROUNDED.get(tensor.block) != WIDE:
+        if tensor.block not in LEVELLED:
             return Matrix(values, ROUNDED.get(tensor.block, 0), values)
         return Matrix(to_levels(values, tensor.data, tensor.block), WIDE, values)
     if quant == "f16":

@@ -1,12 +1,12 @@
-"""What a person can set about sampling: one frozen dataclass with checked ranges."""
+"""What a person can set about sampling: one record with checked ranges."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from fireside.engine.errors import SamplingError
+from fireside.engine.records import record
 
 PenaltyForm = Literal["divide", "power"]
 """divide: a repeated token's logit is divided by the penalty if positive, multiplied if negative
@@ -14,7 +14,7 @@ PenaltyForm = Literal["divide", "power"]
 below 1 penalise a positive logit)."""
 
 
-@dataclass(frozen=True)
+@record
 class Sampling:
     """Parameters of the sampler chain; the defaults of the fields switch a stage off.
 
@@ -54,12 +54,12 @@ class Sampling:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Sampling:
         """The inverse of to_dict; an unknown key is an error that lists the known ones."""
-        known = [f.name for f in fields(cls)]
+        known = list(cls.__annotations__)
         for key in values:
             if key not in known:
                 raise SamplingError(

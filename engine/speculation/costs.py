@@ -42,8 +42,11 @@ class Costs:
 
     @property
     def plain(self) -> float:
-        """Seconds of a step without guesses; not while the first is due."""
-        return _middle(self._samples[1])
+        """Seconds of a step without guesses; not while the first is due.
+
+        It is no slower than one with guesses: where it seems so, the machine was busy meanwhile.
+        """
+        return min(_middle(samples) for samples in self._samples.values())
 
     def table(self) -> dict[int, float]:
         """Seconds by rows, for those of ROWS that may be tried: at most twice what is known."""
@@ -52,6 +55,7 @@ class Costs:
                 if self._now - self._measured[rows] > FORGOTTEN:
                     del self._samples[rows]
             known = [(r, _middle(s)) for r, s in sorted(self._samples.items())]
+            known[0] = (1, self.plain)
             most = max(4, 2 * known[-1][0])
             self._known = known
             self._table = {rows: _between(known, rows) for rows in ROWS if rows <= most}

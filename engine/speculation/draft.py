@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 RANKS = 10  # of a drafted token: by the draft's own probability of it
 ANY = RANKS  # one more, for tokens that are not drafted yet
 CATCH_UP = 8  # tokens; to read more than these is no part of what a guess costs
-TRIAL = 8  # guesses between two verdicts
-WORTH = 1.03  # gain below which the draft rests
-REST = 32  # steps of the first rest, doubled after every further bad verdict
-LONGEST_REST = 2048
+# What guesses may cost, in plain steps: CREDIT of any text, LOSS of each of its tokens, and what
+# guesses that were right have won before, up to SAVINGS.
+CREDIT = 2.0
+LOSS = 0.01
+SAVINGS = 6.0
+HOPE = 1.3  # gain that is expected before anything is known
+RECENT = 0.9  # of what was seen of its rate, at every new guess
 
 
 def check(model: Model, draft: Model) -> None:
@@ -48,7 +51,7 @@ def check(model: Model, draft: Model) -> None:
 
 
 class Draft:
-    """The small model's side of a session: it follows the text, guesses, rests where that fails."""
+    """The small model's side of a session: it follows the text, guesses, pays for it."""
 
     def __init__(self, session: Session, ends: frozenset[int]) -> None:
         self._session = session
@@ -59,10 +62,8 @@ class Draft:
         self._each = 0.0  # seconds of a drafted token, a moving mean
         self._spent = 0.0  # seconds of the guess under way
         self._sent = self._arrived = 0  # tokens of it that are checked; that came true
-        self._tokens = self._seconds = 0.0  # of the guesses on trial
-        self._guesses = 0
-        self._resting, self._rest = 0, REST
-        self._rate = 0.0  # tokens a second at the last verdict
+        self._tokens = self._seconds = 0.0  # of its guesses and their steps, the last ones
+        self._purse = CREDIT  # plain steps that it may lose
 
     def begin(self, chain: Chain) -> None:
         """A generation that draws with `chain` begins."""
@@ -71,6 +72,7 @@ class Draft:
 
     def saw(self, token: int) -> None:
         """The text grew by `token`: what was drafted for its place came true or did not."""
+        self._purse = min(self._purse + LOSS, SAVINGS)
         if self._drafted:
             drafted, rank = self._drafted.popleft()
             for r in (rank, ANY):
@@ -82,11 +84,11 @@ class Draft:
 
     def open(self) -> bool:
         """Whether it may guess now."""
-        return self._chain is not None and self._resting <= 0
+        return self._chain is not None and self._purse > 0
 
     def rate(self, costs: Costs) -> float:
         """Tokens a second that it is good for; a little more than plain until that is known."""
-        return self._rate or 1.3 / costs.plain
+        return self._tokens / self._seconds if self._seconds else HOPE / costs.plain
 
     def guess(self, text: Sequence[int], room: int, costs: Costs) -> list[int]:
         """Up to `room` ids that may follow `text`. Raises Aborted."""
@@ -135,20 +137,9 @@ class Draft:
                 best, count = rate, rows - 1
         return count
 
-    def settle(self, seconds: float, costs: Costs) -> None:
-        """Its last guess has been checked, in a step that took so long."""
-        self._tokens += 1 + self._arrived
-        self._seconds += self._spent + seconds
-        self._guesses += 1
-        if self._guesses < TRIAL:
-            return
-        self._rate = self._tokens / self._seconds
-        if self._rate * costs.plain < WORTH:
-            self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
-        else:
-            self._rest = REST
-        self._guesses, self._tokens, self._seconds = 0, 0.0, 0.0
-
-    def skipped(self) -> None:
-        """A step went by without it."""
-        self._resting -= 1
+    def settle(self, costs: Costs) -> None:
+        """Its last guess has been checked, in a step whose time is part of the costs by now."""
+        tokens, seconds = 1 + self._arrived, self._spent + costs.seconds(1 + self._sent)
+        self._tokens = RECENT * self._tokens + tokens
+        self._seconds = RECENT * self._seconds + seconds
+        self._purse = min(self._purse + tokens - seconds / costs.plain, SAVINGS)

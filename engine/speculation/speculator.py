@@ -29,7 +29,6 @@ class Speculator:
         self._lookup: PromptLookup | None = None
         self._draft = draft
         self._drafting = False  # whether the guess under way is the draft's
-        self._seconds = 0.0  # of its step
 
     def begin(self, text: Sequence[int], chain: Chain) -> None:
         """A generation begins behind `text`, which draws with `chain`."""
@@ -48,7 +47,7 @@ class Speculator:
     def guess(self, text: Sequence[int], room: int) -> list[int]:
         """Up to `room` ids that may follow `text`; none where a plain step is as quick."""
         if self._draft and self._drafting:  # all that came of its last guess is known by now
-            self._draft.settle(self._seconds, self._costs)
+            self._draft.settle(self._costs)
         self._drafting = False
         if room < 1 or self._costs.due:
             return []
@@ -57,8 +56,6 @@ class Speculator:
         if draft and draft.open() and rate < draft.rate(self._costs):
             ids = draft.guess(text, room, self._costs)
             self._drafting = True
-        elif draft:
-            draft.skipped()
         return ids
 
     @property
@@ -69,4 +66,3 @@ class Speculator:
     def tell(self, guessed: int, seconds: float) -> None:
         """A step with so many guessed ids (0 = a plain one) took so long."""
         self._costs.tell(1 + guessed, seconds)
-        self._seconds = seconds

@@ -14,7 +14,7 @@ from fireside.engine.tokenizers.finder import Finder
 if TYPE_CHECKING:
     pass
 
-SURROGATES = re.compile("[\ud800-\udfff]")
+SURROGATES = "[\ud800-\udfff]"
 CACHED_WORDS = 1 << 16
 LONGEST_CACHED = 64  # characters
 
@@ -75,7 +75,7 @@ class PieceTokenizer(ABC):
             if isinstance(part, int):
                 ids.append(part)
             else:
-                text = part if part.isascii() else SURROGATES.sub("\ufffd", part)
+                text = part if part.isascii() else re.sub(SURROGATES, "\ufffd", part)
                 self._encode_text(text, i == 0, ids)
         return ids
 

@@ -7,6 +7,7 @@ first named are joined first, the leftmost on a tie.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from fireside.engine.checkpoints.bpe import Bytes
@@ -116,7 +117,7 @@ class BpeTokenizer(PieceTokenizer):
             symbols = [c for c in symbols if c in self._ids or self._fallback(c)]
         ids: list[int] = []
         unknown = False  # whether the last one was
-        for symbol in join(symbols, self._ranks, self._separator):
+        for symbol in join(symbols, self._ranks.get, self._separator):
             if (known := get(symbol)) is not None:
                 ids.append(known)
                 unknown = False
@@ -147,7 +148,7 @@ class BpeTokenizer(PieceTokenizer):
             if kind != USER_DEFINED and all(character in BYTE_OF for character in piece):
                 return bytes(BYTE_OF[character] for character in piece)
             return piece.encode()
-        if kind == BYTE and (match := BYTE_PIECE.fullmatch(piece)):
+        if kind == BYTE and (match := re.fullmatch(BYTE_PIECE, piece)):
             return bytes([int(match[1], 16)])
         if kind != USER_DEFINED and self._bpe.space:
             piece = piece.replace(self._bpe.space, " ")

@@ -7,6 +7,7 @@ for tokenizer_config.json, generation_config.json and chat_template.jinja.)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def read(path: Path) -> Vocabulary:
     )
     if bpe.byte_fallback:
         for i, name in enumerate(names):
-            if kinds[i] == NORMAL and BYTE_PIECE.fullmatch(name):
+            if kinds[i] == NORMAL and re.fullmatch(BYTE_PIECE, name):
                 kinds[i] = BYTE
     check_steps(path, bpe)
     bos_id = read_bos(file, len(names))
@@ -140,7 +141,7 @@ def read_pieces(model: View) -> tuple[dict[int, str], dict[int, int]]:
         pieces[i] = piece
     if not pieces:
         raise CheckpointError(f"{model.path}: model.vocab is empty")
-    if SURROGATES.search("".join(vocab)):
+    if re.search(SURROGATES, "".join(vocab)):
         raise CheckpointError(f"{model.path}: model.vocab holds half a character")
     return pieces, dict.fromkeys(pieces, NORMAL)
 

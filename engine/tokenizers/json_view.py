@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class View:
         value = self.value.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, str) or SURROGATES.search(value):
+        if not isinstance(value, str) or re.search(SURROGATES, value):
             raise self.wrong(key, "a text")
         return value
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from heapq import heappop, heappush
+from collections.abc import Callable
 from itertools import pairwise
 
 SHORT = 24  # symbols; below, looking at all pairs anew is quicker than a heap
@@ -11,24 +10,26 @@ SHORT = 24  # symbols; below, looking at all pairs anew is quicker than a heap
 
 def join(
     symbols: list[str],
-    ranks: Mapping[str, float],
+    rank: Callable[[str], float | None],
     separator: str = "",
     parts: dict[str, tuple[str, str]] | None = None,
 ) -> list[str]:
-    """`symbols` joined as often as `ranks` allow.
+    """`symbols` joined as often as `rank` allows.
 
-    ranks: left + separator + right -> the order in which pairs are joined, the lowest first, the
-    leftmost of equals first. parts: gets, for every pair that could be joined, its halves.
+    rank: left + separator + right -> the order in which pairs are joined, the lowest first, the
+    leftmost of equals first; None: they are not. parts: gets, for every pair that could be
+    joined, its halves.
     """
     if len(symbols) < SHORT and parts is None:
-        return _join_short(symbols, ranks, separator)
-    return _join_long(symbols, ranks, separator, parts)
+        return _join_short(symbols, rank, separator)
+    return _join_long(symbols, rank, separator, parts)
 
 
-def _join_short(symbols: list[str], ranks: Mapping[str, float], separator: str) -> list[str]:
+def _join_short(
+    symbols: list[str], get: Callable[[str], float | None], separator: str
+) -> list[str]:
     """The best pair is looked for after every joining: for few symbols."""
     symbols = symbols.copy()
-    get = ranks.get
     pairs = [get(a + separator + b) for a, b in pairwise(symbols)]
     while True:
         best, at = None, 0
@@ -47,11 +48,13 @@ def _join_short(symbols: list[str], ranks: Mapping[str, float], separator: str) 
 
 def _join_long(
     symbols: list[str],
-    ranks: Mapping[str, float],
+    get: Callable[[str], float | None],
     separator: str,
     parts: dict[str, tuple[str, str]] | None,
 ) -> list[str]:
     """A heap of the pairs and links between the symbols: n log n."""
+    from heapq import heappop, heappush  # a short prompt needs none
+
     symbols = symbols.copy()  # a joined symbol stands where its first one stood; "": it is gone
     count = len(symbols)
     after = list(range(1, count + 1))
@@ -60,7 +63,7 @@ def _join_long(
 
     def consider(left: int, right: int) -> None:
         a, b = symbols[left], symbols[right]
-        if (rank := ranks.get(a + separator + b)) is not None:
+        if (rank := get(a + separator + b)) is not None:
             heappush(candidates, (rank, left, right, len(a) + len(b)))
             if parts is not None:
                 parts[a + b] = (a, b)

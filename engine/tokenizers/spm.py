@@ -8,10 +8,8 @@ character that is no piece becomes the pieces of its UTF-8 bytes, or the unknown
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from itertools import pairwise, starmap
-from operator import gt, lt
 
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import (
@@ -21,19 +19,19 @@ from fireside.engine.checkpoints.types import (
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
-    Numbers,
     Vocabulary,
     ids_of,
 )
-from fireside.engine.tokenizers.base import PieceTokenizer, first_of_equals, pieces_of
+from fireside.engine.tokenizers.base import PieceTokenizer
 from fireside.engine.tokenizers.finder import Finder
 from fireside.engine.tokenizers.merging import join
+from fireside.engine.tokenizers.ranks import PieceIds
 from fireside.engine.tokenizers.words import words_of
 
 SPACE = "\u2581"  # what stands for the space in pieces
 UNKNOWN_SURFACE = " \u2047 ".encode()  # how sentencepiece writes what it does not know
 SHORT = 200  # characters
-BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = r"<0x([0-9A-Fa-f]{2})>"  # compiled when it is used: it takes a while
 
 
 class SpmTokenizer(PieceTokenizer):
@@ -42,24 +40,22 @@ class SpmTokenizer(PieceTokenizer):
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
         v = vocabulary
-        # Control pieces and the like are never found in a text. Of equal pieces the first counts.
-        self._ids = first_of_equals(pieces_of(v, NORMAL, USER_DEFINED, UNUSED))
-        # Most vocabularies are in the order of their scores: then an id is as good as a rank.
-        self._ranks: Mapping[str, float] = self._ids
-        self._ids.pop("", None)
-        if not _in_order(self._ids.values(), v.scores):
-            scores = v.scores.tolist()
-            self._ranks = {piece: -scores[i] for piece, i in self._ids.items()}
+        # Control pieces and the like are never found in a text.
+        self._pieces = PieceIds(v, NORMAL, USER_DEFINED, UNUSED)
         self._unused = {v.pieces[i] for i in ids_of(v.types, UNUSED)}
-        self._byte_ids = byte_ids(v)
         # User-defined pieces are atoms: found before anything is joined, the longest first.
         atoms = {v.pieces[i]: i for i in reversed(ids_of(v.types, USER_DEFINED))}
         self._atoms = Finder(atoms, {})
 
     @cached_property
+    def _byte_ids(self) -> dict[int, int]:
+        """The pieces that stand for bytes."""
+        return byte_ids(self.vocabulary)
+
+    @cached_property
     def _words(self) -> Callable[[str], list[str]]:
         """Cuts a text into words that can be looked up alone."""
-        return words_of(self._ids, SPACE)
+        return words_of(self._pieces.all(), SPACE)
 
     def _encode_text(self, text: str, first: bool, ids: list[int]) -> None:
         """Append the ids of `text`: a space before it stands for the beginning of a word."""
@@ -70,7 +66,7 @@ class SpmTokenizer(PieceTokenizer):
             else:
                 self._encode_plain(part, ids)
         unk = self.vocabulary.unk_id
-        if not self._byte_ids and unk in ids[start:]:
+        if unk in ids[start:] and not self._byte_ids:
             # sentencepiece gives one unknown piece for a run of unknown characters
             new = ids[start:]
             ids[start:] = [i for k, i in enumerate(new) if i != unk or k == 0 or new[k - 1] != unk]
@@ -100,7 +96,7 @@ class SpmTokenizer(PieceTokenizer):
         """Ids of `text`: its characters, joined as often as the pieces allow."""
         parts: dict[str, tuple[str, str]] | None = {} if self._unused else None
         ids: list[int] = []
-        for symbol in join(list(text), self._ranks, "", parts):
+        for symbol in join(list(text), self._pieces.rank, "", parts):
             self._emit(symbol, parts or {}, ids)
         return ids
 
@@ -111,7 +107,7 @@ class SpmTokenizer(PieceTokenizer):
             symbol = pending.pop()
             if symbol in self._unused and symbol in parts:
                 pending += reversed(parts[symbol])  # it helps to join others, but never comes out
-            elif (known := self._ids.get(symbol)) is not None:
+            elif (known := self._pieces.id(symbol)) is not None:
                 ids.append(known)
             elif self._byte_ids:
                 unk = self.vocabulary.unk_id
@@ -126,26 +122,20 @@ class SpmTokenizer(PieceTokenizer):
             return b""
         if kind == UNKNOWN:
             return UNKNOWN_SURFACE
-        if kind == BYTE and (match := BYTE_PIECE.fullmatch(piece)):
+        if kind == BYTE and (match := re.fullmatch(BYTE_PIECE, piece)):
             return bytes([int(match[1], 16)])
         return piece.replace(SPACE, " ").encode()
-
-
-def _in_order(ids: Iterable[int], scores: Numbers) -> bool:
-    """Whether `ids` fall and their scores rise."""
-    falling = all(starmap(gt, pairwise(ids)))
-    return falling and all(starmap(lt, pairwise(map(scores.__getitem__, ids))))
 
 
 def byte_ids(v: Vocabulary) -> dict[int, int]:
     """The pieces of type BYTE: byte -> id, the first of equals."""
     found: dict[int, int] = {}
     for i in ids_of(v.types, BYTE):
-        if match := BYTE_PIECE.fullmatch(v.pieces[i]):
+        if match := re.fullmatch(BYTE_PIECE, v.pieces[i]):
             found.setdefault(int(match[1], 16), i)
     return found
 
 
 def byte_pieces(pieces: list[str]) -> np.ndarray:
     """Which of `pieces` have the form of byte pieces, [vocab] bool."""
-    return np.array([BYTE_PIECE.fullmatch(piece) is not None for piece in pieces], bool)
+    return np.array([re.fullmatch(BYTE_PIECE, piece) is not None for piece in pieces], bool)

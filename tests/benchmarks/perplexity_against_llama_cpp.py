@@ -2,9 +2,9 @@
 
     python tests/benchmarks/perplexity_against_llama_cpp.py [MODEL ...] --peer-python PYTHON
 
-Each model is written as a GGUF file of F32, Q8_0 and Q4_0, and both programs read that file as it
-is, on the same ids: stories of the held-out corpus (../shared), each after a BOS and cut at
---length. A difference above --most percent is a failure.
+Each model is written as a GGUF file of F32, Q8_0 and Q4_0 (or of --types), and both programs read
+that file as it is, on the same ids: stories of the held-out corpus (../shared), each after a BOS
+and cut at --length. A difference above --most percent is a failure.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def main() -> int:
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--tokenizer", type=Path, help="of models that carry none")
     parser.add_argument("--corpus", type=Path, default=CORPUS)
+    parser.add_argument("--types", default=",".join(BLOCKS), help="of weights, parted by commas")
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
@@ -106,7 +107,7 @@ def main() -> int:
         checkpoint = replace(open_checkpoint(model), vocabulary=loaded.tokenizer.vocabulary)
         texts = texts_of(loaded, options.corpus, options.stories, options.length)
         count = sum(len(ids) - 1 for ids in texts)
-        for block in BLOCKS:
+        for block in options.types.split(","):
             with TemporaryDirectory() as folder:
                 path = Path(folder) / f"{model.stem}.gguf"
                 gguf_writer.write_checkpoint(path, checkpoint, block)

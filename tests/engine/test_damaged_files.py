@@ -28,14 +28,14 @@ from hypothesis import strategies as st
 
 from fireside.engine.checkpoints import gguf_writer, open_checkpoint
 from fireside.engine.errors import CheckpointError
-from tests.damaged import (
+from tests.damaged import write
+from tests.damaged_samples import (
     TELLING,
     VOCABULARY,
     Sample,
     samples,
     use_checkpoint,
     use_tokenizer,
-    write,
 )
 from tests.model_files import gguf_file
 from tests.models import random_checkpoint

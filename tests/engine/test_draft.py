@@ -1,9 +1,11 @@
-"""A draft, good or bad, never changes a story; a good one is mostly right, a bad one rests."""
+"""A draft never changes a story; a good one is mostly right, a bad one costs little."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -15,8 +17,8 @@ from fireside.engine.model import Model
 from fireside.engine.samplers import chain_for
 from fireside.engine.session import Session
 from fireside.engine.speculation import Draft
+from fireside.engine.speculation import draft as drafting
 from fireside.engine.speculation.costs import ROWS, Costs
-from fireside.engine.speculation.draft import CATCH_UP, REST, TRIAL
 from fireside.engine.tokenizers import from_vocabulary
 from tests.engine.test_session import HOT, finished, vocabulary
 from tests.engine.test_speculation import GREEDY, SAMPLERS, story, told
@@ -144,40 +146,76 @@ def test_an_abort_ends_the_draft_too(target: Model, drafts: dict[str, Model]) ->
         assert event.ids + rest.ids == whole.ids
 
 
-def test_a_draft_that_is_always_wrong_rests(target: Model, drafts: dict[str, Model]) -> None:
-    """Asked for TRIAL guesses, then for none until the rest is over; the next rest is longer."""
-    costs = cheap()
-    session = Session(drafts["other"], 64, "off")
-    draft = Draft(session, target.end_ids)
-    assert not draft.open()
-    draft.begin(chain_for(HOT, 1, "native"))
-    for rest in (REST, 2 * REST):
-        for _ in range(TRIAL):
-            assert draft.open()
-            text = [1, 270]
-            guess = draft.guess(text, 8, costs)
-            draft.saw(263 if not guess or guess[0] != 263 else 264)
-            draft.settle(10.0, costs)
-        for _ in range(rest):
-            assert not draft.open()
-            draft.skipped()
-    assert draft.open()
-    assert draft.rate(costs) < 1.03 / costs.plain
+class Clock:
+    """The time of a machine where a plain step takes a second and a drafted token EACH of one."""
+
+    EACH = 0.06
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
 
-def test_a_draft_that_is_always_right_goes_on(target: Model, drafts: dict[str, Model]) -> None:
-    costs = cheap()
-    draft = Draft(Session(drafts["itself"], 64, "off"), target.end_ids)
-    draft.begin(chain_for(GREEDY, 1, "native"))
+def simulated(
+    monkeypatch: pytest.MonkeyPatch, draft: Draft, right: Callable[[int], float], count: int
+) -> float:
+    """Plain steps that it took to tell `count` tokens, of which the nth is drafted rightly with a
+    chance of right(n)."""
+    clock, random, costs = Clock(), Random(1), Costs()
+    monkeypatch.setattr(drafting, "time", clock)
+    push = draft._session.push
+    sync = draft._session.sync
+    monkeypatch.setattr(draft._session, "push", lambda token: (tick(clock), push(token))[1])
+    monkeypatch.setattr(draft._session, "sync", lambda ids: (tick(clock), sync(ids))[1])
     text = [1, 270]
-    for _ in range(2 * TRIAL + 1):
-        assert draft.open()
-        guess = draft.guess(text, CATCH_UP, costs)
-        assert 0 < len(guess) <= CATCH_UP
-        for token in guess:
-            draft.saw(token)
-        draft.settle(10.01, costs)
-    assert draft.rate(costs) > 2 / costs.plain
+    draft.begin(chain_for(HOT, 1, "native"))
+    while len(text) < count:
+        guess: list[int] = []
+        if not costs.due and draft.open():
+            guess = draft.guess(text[-20:], 16, costs)
+        drafted = bool(draft._drafted)
+        step = 0.85 + 0.15 * (1 + len(guess))
+        clock.now += step
+        costs.tell(1 + len(guess), step)
+        for _ in range(1 + len(guess)):
+            came_true = draft._drafted and random.random() < right(len(text))
+            text.append(draft._drafted[0][0] if came_true else 263)
+            draft.saw(text[-1] if came_true else -1)
+            if not came_true:
+                break
+        if drafted:
+            draft.settle(costs)
+    return clock.now
+
+
+def tick(clock: Clock) -> None:
+    clock.now += Clock.EACH
+
+
+def test_a_draft_costs_little_where_it_is_always_wrong(
+    monkeypatch: pytest.MonkeyPatch, drafts: dict[str, Model], target: Model
+) -> None:
+    for count, least in ((150, 0.975), (2000, 0.98)):
+        draft = Draft(Session(drafts["other"], 64, "off"), target.end_ids)
+        assert count / simulated(monkeypatch, draft, lambda _: 0.0, count) > least
+
+
+def test_a_draft_pays_where_it_is_right(
+    monkeypatch: pytest.MonkeyPatch, drafts: dict[str, Model], target: Model
+) -> None:
+    for chance, least in ((0.5, 1.05), (0.7, 1.3), (0.85, 1.6)):
+        draft = Draft(Session(drafts["other"], 64, "off"), target.end_ids)
+        assert 400 / simulated(monkeypatch, draft, lambda _, c=chance: c, 400) > least
+
+
+def test_a_draft_that_was_wrong_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, drafts: dict[str, Model], target: Model
+) -> None:
+    draft = Draft(Session(drafts["other"], 64, "off"), target.end_ids)
+    steps = simulated(monkeypatch, draft, lambda n: 0.9 if n > 300 else 0.0, 600)
+    assert steps < 530
 
 
 def test_a_draft_sees_its_own_window(target: Model, drafts: dict[str, Model]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from fireside.engine.records import record
+from fireside.engine.records import changed, record
 
 
 def fields() -> type[Any]:
@@ -56,3 +58,33 @@ def test_nothing_can_be_set_or_left_out(kind: type[Any]) -> None:
         kind()
     with pytest.raises(TypeError, match="unexpected"):
         kind(1, z=1)
+
+
+@record
+class Named:
+    """With a default that is a table, and a check."""
+
+    name: str
+    table: Mapping[str, int] = {}
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("no name")
+
+
+def test_the_functions_of_dataclasses_take_records() -> None:
+    names = [f.name for f in dataclasses.fields(RECORD)]
+    assert names == [f.name for f in dataclasses.fields(DATACLASS)]
+    assert dataclasses.asdict(RECORD(1)) == dataclasses.asdict(DATACLASS(1))
+    assert dataclasses.replace(RECORD(1), y=5) == RECORD(1, 5)
+    assert dataclasses.asdict(Named("a")) == {"name": "a", "table": {}}
+    assert dataclasses.is_dataclass(Named)
+
+
+def test_a_copy_with_other_values_is_checked_again() -> None:
+    assert changed(RECORD(1), y=5, name="b") == RECORD(1, 5, "b")
+    assert changed(Named("a", {"x": 1}), name="b") == Named("b", {"x": 1})
+    with pytest.raises(ValueError, match="no name"):
+        changed(Named("a"), name="")
+    with pytest.raises(TypeError, match="unexpected"):
+        changed(RECORD(1), z=1)

@@ -272,6 +272,15 @@ def test_costs_are_learnt_and_hiccups_forgiven() -> None:
     assert table[8] == pytest.approx(1.5 + 4 * 0.5 / 3)
 
 
+def test_a_plain_step_is_no_slower_than_others() -> None:
+    """It was measured while the machine was busy, and is measured seldom."""
+    costs = Costs()
+    for rows, seconds in ((1, 46.0),) * 5 + ((2, 27.0),) * 3:
+        costs.tell(rows, seconds)
+    assert costs.plain == costs.seconds(1) == 27.0
+    assert all(costs.table()[rows] >= 27.0 for rows in costs.table())
+
+
 def test_a_plain_step_is_measured_again_and_old_sizes_are_forgotten() -> None:
     costs = cheap()
     assert not costs.due

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.engine import architectures
-from fireside.engine.checkpoints.types import Checkpoint
+from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.config import ModelConfig
 from fireside.engine.executors import KV, Quant
 from fireside.engine.executors.native import NativeExecutor
@@ -63,7 +63,7 @@ def llama(
     return build(plan, checkpoint, quant, isa, threads, kv)
 
 
-def matmul_model(weights: Floats, x: Floats, block: str) -> tuple[Plan, Checkpoint]:
+def matmul_model(weights: Floats | Tensor, x: Floats, block: str) -> tuple[Plan, Checkpoint]:
     """A model of one matmul: weights [rows, cols] stored as `block` @ x [n, cols].
 
     The rows of x are the embedding of tokens 0..n-1, so they reach the matmul as they are.
@@ -76,11 +76,12 @@ def matmul_model(weights: Floats, x: Floats, block: str) -> tuple[Plan, Checkpoi
     b.add(MatMul(("w",), chosen, logits))
     plan = Plan(tuple(b.ops), logits, 1, 1, 16, b.buffers)
     config = ModelConfig("llama", cols, 1, 1, 1, 1, len(x), 16, 16)
-    tensors = {"x": random_tensor("x", x), "w": random_tensor("w", weights, block)}
+    stored = weights if isinstance(weights, Tensor) else random_tensor("w", weights, block)
+    tensors = {"x": random_tensor("x", x), "w": stored}
     return plan, Checkpoint(Path("test"), "test", "test", config, tensors, None)
 
 
-def matmul(weights: Floats, x: Floats, block: str, isa: str, threads: int = 1) -> Floats:
+def matmul(weights: Floats | Tensor, x: Floats, block: str, isa: str, threads: int = 1) -> Floats:
     """weights [rows, cols] stored as `block` @ x [n, cols] -> [n, rows], in C."""
     plan, checkpoint = matmul_model(weights, x, block)
     executor = build(plan, checkpoint, "none", isa, threads)

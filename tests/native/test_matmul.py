@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
-from fireside.engine.blocks import ggml, k_quants, q5_0
+from fireside.engine.blocks import ggml, q5_0
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.executors import native_library
 from tests.models import random_tensor
 from tests.native.steps import Floats, matmul
+from tests.native.test_packing import any_blocks
 
-BLOCK, SUPER = 32, 8
-NUMBERS = ("Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+BLOCK, SUPER = 32, 8  # weights, and blocks whose sums are added up as whole numbers
+SUPERS = ("Q4_K", "Q5_K", "Q6_K")
+NUMBERS = ("Q4_1", "Q5_0", "Q5_1", *SUPERS)
 SIZES = [
     (1, 16, 32),
     (1, 130, 96),
@@ -80,51 +82,65 @@ def unpack_file(data: NDArray[np.uint8], rows: int, block: str) -> tuple[NDArray
 
 
 def numbers_of(tensor: Tensor) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Whole numbers [rows, half blocks, 16], their scales and minima [rows, half blocks]."""
-    rows, name = tensor.shape[0], tensor.block
-    form = blocks.get(name)
+    """Whole numbers [rows, blocks, 32], their scales and minima [rows, blocks], of Q4_1 and Q5."""
+    form = blocks.get(tensor.block)
     assert isinstance(form, ggml.GgmlFormat)
-    r = tensor.data.view(form.dtype)
-    low = np.zeros((len(r), 1))
-    match name:
-        case "Q4_1":
-            q, scales, low = ggml.nibbles(r["q"]), np.ones((len(r), 1)), r["m"][:, None]
-        case "Q5_0":
-            q, scales = q5_0.numbers(r).astype(np.int64) - 16, np.ones((len(r), 1))
-        case "Q5_1":
-            q, scales, low = q5_0.numbers(r), np.ones((len(r), 1)), r["m"][:, None]
-        case "Q6_K":
-            whole = r.copy()
-            whole["d"], whole["s"] = 1, 1  # leaves the numbers
-            q, scales = form.unpack(whole), r["s"]
-        case _:
-            fifth = (
-                r["h"][:, None] >> np.arange(8, dtype=np.uint8)[:, None] & 1
-                if name == "Q5_K"
-                else 0
-            )
-            q = k_quants.pairs(r["q"]) | (fifth << 4 if name == "Q5_K" else np.uint8(0))
-            scales, minima = k_quants.six_bits(r["s"])
-            low = -r["dmin"][:, None].astype(np.float32) * minima
-    d = (r["d"][:, None].astype(np.float32) * scales).astype(np.float32)
-    halves = form.block_size // 16
-    d, low = (np.repeat(a, halves // a.shape[1], 1).reshape(rows, -1) for a in (d, low))
-    return q.reshape(rows, -1, 16).astype(np.int64), d, low.astype(np.float32)
+    r, rows = tensor.data.view(form.dtype).reshape(-1), tensor.shape[0]
+    q = (ggml.nibbles(r["q"]) if tensor.block == "Q4_1" else q5_0.numbers(r)).astype(np.int64)
+    q = q.reshape(rows, -1, BLOCK) - 16 * (tensor.block == "Q5_0")
+    low = np.zeros(len(r)) if tensor.block == "Q5_0" else r["m"]
+    d, low = (x.astype(np.float32).reshape(rows, -1) for x in (r["d"], low))
+    return q, d, low
+
+
+def supers_of(tensor: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
+    """Numbers times scales and minima [rows, n, 256]; what one of each is worth [rows, n]."""
+    form = blocks.get(tensor.block)
+    assert isinstance(form, ggml.GgmlFormat)
+    r = tensor.data.view(form.dtype).reshape(-1)
+    whole = r.copy()
+    whole["d"] = 1
+    if "dmin" in r.dtype.names:
+        whole["dmin"] = 0  # leaves the numbers times their scales
+    steps = form.unpack(whole)
+    lows, dmin = np.zeros_like(steps), np.zeros(len(r), np.float32)
+    if "dmin" in r.dtype.names:
+        whole["d"], whole["dmin"] = 0, 1
+        lows, dmin = -form.unpack(whole), r["dmin"].astype(np.float32)
+    shape = (tensor.shape[0], -1, SUPER * BLOCK)
+    q, n = (x.astype(np.int64).reshape(shape) for x in (steps, lows))
+    d, dmin = (x.reshape(len(q), -1) for x in (r["d"].astype(np.float32), dmin))
+    return q, n, d, dmin
+
+
+def emulate_supers(tensor: Tensor, x: Floats) -> Floats:
+    """Sums of 256 columns are exact integers, of the numbers and of the minima."""
+    q, n, d, dmin = supers_of(tensor)
+    xq, xs = quantise(x, SUPER * BLOCK)
+    acc = np.zeros((len(x), len(q)), np.float32)
+    for i in range(xs.shape[1]):
+        total, rest = ((xq[:, i] @ a[:, i].T).astype(np.float32) for a in (q, n))
+        scale = xs[:, i, None].astype(np.float64)
+        if dmin.any():
+            y = fma(total.astype(np.float64), d[:, i].astype(np.float64), rest * -dmin[:, i])
+            acc = fma(y.astype(np.float64), scale, acc)
+        else:
+            factor = (d[:, i] * xs[:, i, None]).astype(np.float64)
+            acc = fma(total.astype(np.float64), factor, acc)
+    return acc
 
 
 def emulate_numbers(tensor: Tensor, x: Floats) -> Floats:
-    """A sum a block, or two where the halves have their own scales; then the minimum."""
+    """A sum a block, then the minimum."""
     q, d, low = numbers_of(tensor)
     xq, xs = quantise(x)
     acc = np.zeros((len(x), len(q)), np.float32)
     for b in range(xs.shape[1]):
-        two = [xq[:, b, i : i + 16] @ q[:, 2 * b + i // 16].T for i in (0, 16)]
-        sums = enumerate(two if tensor.block == "Q6_K" else [two[0] + two[1]])
-        for half, total in sums:
-            factor = (d[:, 2 * b + half] * xs[:, b, None]).astype(np.float64)
-            acc = fma(total.astype(np.float64), factor, acc)
+        total = xq[:, b] @ q[:, b].T
+        factor = (d[:, b] * xs[:, b, None]).astype(np.float64)
+        acc = fma(total.astype(np.float64), factor, acc)
         plain = (xq[:, b].sum(-1).astype(np.float32) * xs[:, b]).astype(np.float64)
-        acc = fma(plain[:, None], low[:, 2 * b].astype(np.float64), acc)
+        acc = fma(plain[:, None], low[:, b].astype(np.float64), acc)
     return acc
 
 
@@ -156,10 +172,23 @@ def test_numbers(isa: str, block: str, n: int, rows: int, cols: int) -> None:
     weights, x = normal(1, rows, cols), normal(2, n, cols)
     tensor = random_tensor("w", weights, block)
     y = matmul(weights, x, block, isa)
-    expected = emulate_numbers(tensor, x)
+    expected = (emulate_supers if block in SUPERS else emulate_numbers)(tensor, x)
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-5)
     plain = x @ tensor.to_float32().T
     assert np.abs(expected - plain).max() < 0.02 * np.abs(plain).max()  # it means the same
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "cols"), [(1, 130, 512), (2, 33, 256), (19, 50, 768), (150, 40, 512)]
+)
+@pytest.mark.parametrize("block", ["Q2_K", "Q3_K", "IQ4_XS", *SUPERS])
+def test_any_numbers_and_scales(isa: str, block: str, n: int, rows: int, cols: int) -> None:
+    """All bits of a file random: the largest numbers meet the largest scales, of either sign."""
+    tensor, x = any_blocks(6, rows, cols, block), normal(2, n, cols)
+    x[0] = np.where(x[0] < 0, -1, 1)
+    y = matmul(tensor, x, block, isa)
+    expected = emulate_supers(tensor, x)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("block", ["Q8_0", "Q4_0", *NUMBERS])

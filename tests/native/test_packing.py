@@ -266,3 +266,28 @@ def test_other_formats_go_through_floats_piece_by_piece(
     in_file = FileTensor("w", (100, 256), block, Source(path), 0)
     isa = choose_isa()[0]
     assert raw([in_file], "q8", isa, 2) == raw([in_memory], "q8", isa, 2)
+
+
+@pytest.mark.parametrize("quant", ["none", "q4"])
+def test_many_at_once_are_packed_as_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, isa: str, quant: Quant
+) -> None:
+    """Those that begin within a panel wait for what is before them in it."""
+    rows = (16, 704, 32, 5, 11, 16, 48, 3, 1, 80)
+    parts = [random_tensor(f"w{i}", normal(i, n, 352), "Q8_0") for i, n in enumerate(rows)]
+    at_once = [raw(parts, quant, isa, threads) for threads in (1, 2, 3)]
+    monkeypatch.setattr(native_weights, "AT_ONCE", -1)
+    assert at_once == [raw(parts, quant, "reference", 1)] * 3
+
+
+def test_of_many_at_once_the_file_that_fails_is_named(tmp_path: Path) -> None:
+    tensors: list[Tensor] = []
+    for i in range(4):
+        part = random_tensor(f"w{i}", normal(i, 32, 64))
+        path = tmp_path / f"part{i}"
+        path.write_bytes(part.data.tobytes())
+        tensors.append(FileTensor(part.name, part.shape, "F32", Source(path), 0))
+    os.truncate(tmp_path / "part2", 100)
+    for threads in (1, 3):
+        with pytest.raises(CheckpointError, match="part2: the file changed while it was read"):
+            packed_weights(tensors, "none", choose_isa()[0], threads)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fireside.engine.checkpoints import gguf_header
-from fireside.engine.checkpoints.gguf_header import StringArray, string_ends
+from fireside.engine.checkpoints import gguf_strings
+from fireside.engine.checkpoints.gguf_strings import Pieces, StringArray, string_ends
+from fireside.engine.checkpoints.types import CONTROL, NORMAL, UNUSED, USER_DEFINED, Vocabulary
 from fireside.engine.errors import CheckpointError
 from fireside.engine.executors import native_library
 from fireside.engine.tokenizers import ranks
 from fireside.engine.tokenizers.ranks import Ranks
+from fireside.engine.tokenizers.spm import SpmTokenizer
 
 pytestmark = pytest.mark.skipif(bool(native_library.load()[2]), reason="no C kernels here")
 
@@ -33,7 +36,7 @@ def test_c_and_python_read_the_same(texts: list[str], before: int, behind: bytes
     array = StringArray("key", Path("p"), data, found, before)
     assert list(array) == texts == array[:]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gguf_header.native_library, "load", lambda: WITHOUT_C)
+        patch.setattr(gguf_strings.native_library, "load", lambda: WITHOUT_C)
         assert list(string_ends(data, before, len(texts)) or ()) == list(found)
         assert list(array) == texts
 
@@ -44,7 +47,7 @@ def test_a_length_beyond_the_end(
     length: int, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernels == "python":
-        monkeypatch.setattr(gguf_header.native_library, "load", lambda: WITHOUT_C)
+        monkeypatch.setattr(gguf_strings.native_library, "load", lambda: WITHOUT_C)
     data = memoryview(written([b"fine"]) + struct.pack("<Q", length) + b"12345678")
     assert string_ends(data, 0, 2) is None
     assert string_ends(data, 0, 1) is not None
@@ -90,3 +93,44 @@ def test_ranks_are_first_places_however_many_are_asked_for(
 def test_merges_must_be_utf8() -> None:
     with pytest.raises(CheckpointError, match=r"key\[1\] is not valid UTF-8"):
         Ranks(array_of([b"a b", b"\xff"]))
+
+
+@given(st.lists(SHORT, max_size=9))
+def test_pieces_are_as_a_tuple(texts: list[str]) -> None:
+    pieces, expected = array_of([t.encode() for t in texts]).pieces(), tuple(texts)
+    assert isinstance(pieces, tuple | Pieces)
+    assert isinstance(pieces, Pieces) == (bool(texts) and "\0" not in "".join(texts))
+    assert pieces == expected
+    assert expected == pieces
+    assert pieces != (*expected, "more")
+    assert hash(pieces) == hash(expected)
+    assert (tuple(pieces), len(pieces), pieces[1:]) == (expected, len(texts), expected[1:])
+    assert [pieces[i] for i in range(-len(texts), len(texts))] == texts * 2
+    assert ("a" in pieces) == ("a" in expected)
+
+
+def test_pieces_must_be_utf8() -> None:
+    with pytest.raises(CheckpointError, match=r"key\[1\] is not valid UTF-8"):
+        array_of([b"a b", b"\xff"]).pieces()
+
+
+KIND = st.sampled_from([NORMAL, NORMAL, NORMAL, CONTROL, USER_DEFINED, UNUSED])
+PIECE = st.tuples(st.text("ab\u2581", max_size=3), st.integers(-3, 3), KIND)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=30), st.text("ab ", max_size=30), st.integers(1, 30))
+def test_a_text_becomes_the_same_ids_however_many_pieces_are_asked_for(
+    entries: list[tuple[str, int, int]], text: str, few: int
+) -> None:
+    pieces, scores, types = zip(*entries, strict=True)
+    numbers = array("f", scores), array("B", types)
+    found = array_of([piece.encode() for piece in pieces]).pieces()
+    assert isinstance(found, Pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "FEW_PIECES", few)
+        one, all_ = (
+            SpmTokenizer(Vocabulary("spm", these, *numbers, -1, -1, 0, add_bos=False))
+            for these in (found, pieces)
+        )
+        assert one.encode(text) == all_.encode(text)
+        assert one.encode(text + "b") == all_.encode(text + "b")

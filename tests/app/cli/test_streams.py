@@ -58,18 +58,20 @@ def test_an_interrupt_at_any_moment_leaves_quietly(cli: Cli, delay: float) -> No
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("module", "command"),
     [
-        "fireside.app.cli.interrupts",
-        "threading",
-        "fireside.app.cli.failures",
-        "click",
-        "fireside.app.cli.write",
-        "fireside.engine.executors.native",
-        "fireside.engine.session",
+        ("fireside.app.cli.interrupts", "write"),
+        ("threading", "write"),
+        ("fireside.app.cli.failures", "write"),
+        ("fireside.app.cli.writing", "write"),
+        ("fireside.engine.executors.native", "write"),
+        ("fireside.engine.session", "write"),
+        ("click", "paths"),
     ],
 )
-def test_an_interrupt_in_the_middle_of_an_import_leaves_quietly(cli: Cli, module: str) -> None:
+def test_an_interrupt_in_the_middle_of_an_import_leaves_quietly(
+    cli: Cli, module: str, command: str
+) -> None:
     code = (
         "import os, sys\n"
         "from fireside.app.cli import main\n"
@@ -80,10 +82,10 @@ def test_an_interrupt_in_the_middle_of_an_import_leaves_quietly(cli: Cli, module
         "            os.kill(os.getpid(), 2)\n"
         "sys.meta_path.insert(0, Interrupt)\n"
         "sys.modules.pop(sys.argv[1], None)\n"
-        "sys.exit(main(['write', '-n', '1', 'Once']))\n"
+        "sys.exit(main(sys.argv[2:]))\n"
     )
     done = subprocess.run(
-        [COMMAND[0], "-c", code, module], stdin=subprocess.DEVNULL, capture_output=True,
+        [COMMAND[0], "-c", code, module, command], stdin=subprocess.DEVNULL, capture_output=True,
         env=cli.env(), timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, b"")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fireside.app.cli.write import Part, join
+from fireside.app.cli.writing import Part, join
 from fireside.engine import architectures
 from fireside.engine.config import ModelConfig
 from tests.app.tiny import write_tiny
