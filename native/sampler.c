@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define LANES 16
-#define PEAK 64         /* logits whose largest is kept, to pass over them at once */
+#define PEAK 64         /* logits whose largest is kept, to pass over them at once: the bits of a mask */
 #define RUN 512        /* elements summed in float before the sum goes on in double */
 #define BUCKETS 512    /* of 1/8 nat below the largest logit */
 #define SORTED_AT_ONCE 1024
@@ -57,6 +57,58 @@ static inline __attribute__((always_inline)) float exp_below(float x)
     float scale;
     memcpy(&scale, &power, 4);
     return p * scale;
+}
+
+/* The same as a double, within an ulp or two down to -700. Not libm's: that is one call a number, and
+ * its last bit depends on the machine. */
+static inline __attribute__((always_inline)) double exp_finely(double x)
+{
+    /* 1 / k!, k = 13 to 2: what is left out is less than 5e-18 */
+    static const double terms[] = {1.6059043836821613e-10, 2.08767569878681e-09,
+                                   2.505210838544172e-08,  2.755731922398589e-07,
+                                   2.7557319223985893e-06, 2.48015873015873e-05,
+                                   1.984126984126984e-04,  1.388888888888889e-03,
+                                   8.333333333333333e-03,  4.1666666666666664e-02,
+                                   1.6666666666666666e-01, 0.5};
+    x = x < -700.0 ? -700.0 : x;
+    double n = x * 1.4426950408889634 + 6755399441055744.0; /* 1.5 * 2^52 */
+    uint64_t bits;
+    memcpy(&bits, &n, 8);
+    n -= 6755399441055744.0;
+    double r = x - n * 6.93147180369123816490e-01; /* ln 2 in two parts */
+    r = r - n * 1.90821492927058770002e-10;
+    double p = terms[0];
+    for (int i = 1; i < 12; i++) p = p * r + terms[i];
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    bits = (bits + 1023) << 52;
+    double scale;
+    memcpy(&scale, &bits, 8);
+    return p * scale;
+}
+
+/* e^x of x [n], in place */
+FS_CLONES static void exponentiate(double *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) x[i] = exp_finely(x[i]);
+}
+
+FS_CLONES static void exponentiate_floats(float *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) x[i] = exp_below(x[i]);
+}
+
+/* Which of x [64] reach `least`: bit i for x[i]. */
+FS_CLONES static uint64_t reaching(const float *x, float least)
+{
+    uint8_t flag[64];
+    uint64_t mask = 0, eight;
+    for (int i = 0; i < 64; i++) flag[i] = x[i] >= least;
+    for (int i = 0; i < 64; i += 8) { /* the lowest bits of eight bytes come to lie side by side */
+        memcpy(&eight, flag + i, 8);
+        mask |= (eight * 0x0102040810204080u >> 56) << i;
+    }
+    return mask;
 }
 
 /* Sum of e^(x - largest) over x [n]. */
@@ -129,29 +181,45 @@ static uint32_t rank_of(const candidate *c)
     return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
-/* As sort(), of candidates whose ties are in the order of ids already: three passes by 11 bits.
- * They come to lie in `room` [count], which changes places with c->items. */
-static void sort_many(pool *c, candidate *room)
+static candidate at_rank(uint32_t rank, int32_t id)
 {
-    enum { BITS = 11, KEYS = 1 << BITS };
+    uint32_t bits = rank >> 31 ? rank : ~rank & 0x7fffffff;
+    float logit;
+    memcpy(&logit, &bits, sizeof logit);
+    return (candidate){logit, id};
+}
+
+/* As sort(), of candidates whose ties are in the order of ids already: three passes by 11 bits over
+ * rank and id in one number. room: [2 * count]. */
+static void sort_many(pool *c, uint64_t *room)
+{
+    enum { BITS = 11, KEYS = 1 << BITS, PASSES = 3 };
     if (c->count < KEYS / 8) {
         sort(c);
         return;
     }
-    for (int32_t shift = 0; shift < 32; shift += BITS) {
-        int32_t end[KEYS] = {0}, before = 0;
-        candidate *to = room;
-        for (int32_t i = 0; i < c->count; i++) end[rank_of(c->items + i) >> shift & (KEYS - 1)]++;
+    int32_t end[PASSES][KEYS] = {{0}};
+    uint64_t *from = room, *to = room + c->count;
+    for (int32_t i = 0; i < c->count; i++) {
+        const uint32_t rank = rank_of(c->items + i);
+        from[i] = (uint64_t)rank << 32 | (uint32_t)c->items[i].id;
+        for (int p = 0; p < PASSES; p++) end[p][rank >> p * BITS & (KEYS - 1)]++;
+    }
+    for (int p = 0; p < PASSES; p++) {
+        int32_t before = 0;
         for (int32_t k = 0; k < KEYS; k++) {
-            int32_t count = end[k];
-            end[k] = before;
+            int32_t count = end[p][k];
+            end[p][k] = before;
             before += count;
         }
         for (int32_t i = 0; i < c->count; i++)
-            to[end[rank_of(c->items + i) >> shift & (KEYS - 1)]++] = c->items[i];
-        room = c->items;
-        c->items = to;
+            to[end[p][from[i] >> (32 + p * BITS) & (KEYS - 1)]++] = from[i];
+        uint64_t *swap = from;
+        from = to;
+        to = swap;
     }
+    for (int32_t i = 0; i < c->count; i++)
+        c->items[i] = at_rank((uint32_t)(from[i] >> 32), (int32_t)(uint32_t)from[i]);
 }
 
 /* Every token whose logit reaches `least`, in the order of ids; peaks as find_peaks gives them. */
@@ -160,10 +228,14 @@ static void collect(const float *x, int32_t n, const float *peaks, float least, 
     int32_t count = 0;
     for (int32_t start = 0; start < n; start += PEAK) {
         if (peaks[start / PEAK] < least) continue;
-        int32_t end = start + PEAK < n ? start + PEAK : n;
-        for (int32_t i = start; i < end; i++) { /* without a branch, that would often be wrong */
-            c->items[count] = (candidate){x[i], i};
-            count += x[i] >= least;
+        if (start + PEAK > n) {
+            for (int32_t i = start; i < n; i++)
+                if (x[i] >= least) c->items[count++] = (candidate){x[i], i};
+            break;
+        }
+        for (uint64_t mask = reaching(x + start, least); mask; mask &= mask - 1) {
+            int32_t i = start + __builtin_ctzll(mask);
+            c->items[count++] = (candidate){x[i], i};
         }
     }
     c->count = count;
@@ -237,7 +309,7 @@ static float least_for(const pool *c, float largest, double top_p)
 /* What top-p and min-p together may keep of x [n]; `total` is the weight of all of x. A few steps
  * down from the largest logit are enough for most texts. */
 static void set_aside(const float *x, int32_t n, const float *peaks, float largest, double total,
-                      const fs_sampling *s, pool *c)
+                      const fs_sampling *s, float *weight, pool *c)
 {
     const double enough = s->top_p * total * (1 + 1e-5);
     float least = s->min_p > 0 ? (float)(largest + log(s->min_p)) : -INFINITY;
@@ -246,8 +318,9 @@ static void set_aside(const float *x, int32_t n, const float *peaks, float large
         float from = step <= 32 && largest - step > least ? largest - step : least;
         kept = 0.0;
         collect(x, n, peaks, from, c);
-        for (int32_t i = 0; i < c->count; i++)
-            kept += exp_below((float)(c->items[i].logit - largest));
+        for (int32_t i = 0; i < c->count; i++) weight[i] = (float)(c->items[i].logit - largest);
+        exponentiate_floats(weight, c->count);
+        for (int32_t i = 0; i < c->count; i++) kept += weight[i];
         c->beside = kept < total ? total - kept : 0.0;
         if (from == least || kept >= enough) break;
     }
@@ -262,7 +335,9 @@ static double weigh(const pool *c, double *weight)
     double largest = -INFINITY, total = 0.0;
     for (int32_t i = 0; i < c->count; i++)
         largest = c->items[i].logit > largest ? c->items[i].logit : largest;
-    for (int32_t i = 0; i < c->count; i++) total += weight[i] = exp(c->items[i].logit - largest);
+    for (int32_t i = 0; i < c->count; i++) weight[i] = c->items[i].logit - largest;
+    exponentiate(weight, c->count);
+    for (int32_t i = 0; i < c->count; i++) total += weight[i];
     return total;
 }
 
@@ -293,7 +368,7 @@ static void typical(pool *c, double typical_p, double *weight)
     free(by_distance);
 }
 
-static void top_p(pool *c, double share, double *weight, candidate *sorting)
+static void top_p(pool *c, double share, double *weight, uint64_t *sorting)
 {
     sort_many(c, sorting);
     double total = weigh(c, weight) + c->beside, reached = 0.0;
@@ -324,7 +399,9 @@ static int32_t draw(const pool *c, double temperature, double uniform, double *w
     for (int32_t i = 0; i < c->count; i++)
         largest = c->items[i].logit > largest ? c->items[i].logit : largest;
     for (int32_t i = 0; i < c->count; i++)
-        total += weight[i] = exp((c->items[i].logit - largest) / temperature);
+        weight[i] = (c->items[i].logit - largest) / temperature;
+    exponentiate(weight, c->count);
+    for (int32_t i = 0; i < c->count; i++) total += weight[i];
     for (int32_t i = 0; i < c->count; i++) {
         reached += weight[i] / total;
         if (reached > uniform) return c->items[i].id;
@@ -370,13 +447,13 @@ typedef struct scratch {
     float *x;         /* [vocab] penalised logits */
     float *peaks;     /* [vocab / PEAK + 1] */
     candidate *items; /* [vocab] */
-    candidate *sorting; /* [vocab] */
+    uint64_t *sorting; /* [2 * vocab] */
     double *weight;   /* [vocab] */
 } scratch;
 
 int64_t fs_sample_scratch(int32_t vocab)
 {
-    return (int64_t)vocab * (2 * sizeof(candidate) + sizeof(double) + sizeof(float)) +
+    return (int64_t)vocab * (sizeof(candidate) + 2 * sizeof(uint64_t) + sizeof(double) + sizeof(float)) +
            (vocab / PEAK + 1) * (int64_t)sizeof(float) + 64;
 }
 
@@ -384,8 +461,8 @@ static scratch lay_out(void *memory, int32_t vocab)
 {
     scratch s;
     s.items = memory;
-    s.sorting = s.items + vocab;
-    s.weight = (double *)(s.sorting + vocab);
+    s.sorting = (uint64_t *)(s.items + vocab);
+    s.weight = (double *)(s.sorting + 2 * (int64_t)vocab);
     s.x = (float *)(s.weight + vocab);
     s.peaks = s.x + vocab;
     return s;
@@ -404,7 +481,7 @@ static int32_t choose(const float *x, int32_t vocab, float largest, double total
     if (s->top_k > 0 && s->top_k < vocab)
         select_best(x, vocab, room->peaks, s->top_k, &c);
     else if (s->typical_p >= 1.0 && s->top_p < 1.0)
-        set_aside(x, vocab, room->peaks, largest, total, s, &c);
+        set_aside(x, vocab, room->peaks, largest, total, s, (float *)room->weight, &c);
     else
         collect(x, vocab, room->peaks, -INFINITY, &c);
     if (s->typical_p < 1.0) typical(&c, s->typical_p, room->weight);
