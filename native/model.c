@@ -143,7 +143,7 @@ static int fill_model(fs_model *m, const fs_shape *shape)
     fs_arena arena = {NULL, 0};
     take_scratch(&arena, m, shape);
     m->scratch_nbytes = arena.used;
-    arena = (fs_arena){fs_memory_new(arena.used, 0), 0};
+    arena = (fs_arena){fs_memory_new(arena.used, 1), 0};
     m->scratch = arena.memory;
     if (!m->scratch) return 0;
     take_scratch(&arena, m, shape);
