@@ -45,7 +45,9 @@ static void begin_tiles(void)
 /* what a thread works with: two panels, FS_SUPER blocks of them at a time */
 typedef struct {
     _Alignas(64) uint8_t planes[2][STEPS][2][STEP * FS_LANES]; /* the high bytes, then the low ones */
-    int32_t sums[2][4][ROWS * FS_LANES];                       /* of the last two tiles' rows */
+    /* of the last two tiles' rows, line by line in turn: what is stored of one never seems to be what
+     * is loaded of the other, as it would a page (4 KiB) apart */
+    int32_t sums[4][ROWS][2][FS_LANES];
     float acc[2][MOST * FS_LANES];
     float unit[4][2][FS_LANES]; /* of the last times FS_SUPER blocks; see fs_levels() */
     float low_unit[4][2][FS_LANES]; /* of minima */
@@ -73,15 +75,34 @@ static void find_levels(const uint8_t *halfs, int64_t n, __m512i *levels, float 
     _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT), e));
 }
 
-/* Weights of n blocks times their levels, a block is [8 groups][16 rows][4 columns]: bytes of even
- * and of odd columns are multiplied as numbers of 16 bits. */
+/* Weights of n blocks times their levels, a block is [8 groups][16 rows][4 columns]. Bytes of even and
+ * of odd columns are multiplied by a level as the unsigned operand. */
 static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
+{
+    const __m512i offset = _mm512_set1_epi8(-128);
+    const __m512i swapped = _mm512_set4_epi32(0x0e0f0c0d, 0x0a0b0809, 0x06070405, 0x02030001);
+    const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
+    for (int64_t b = 0; b < n; b++, w += 512) {
+        uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
+        const __m512i upper = _mm512_slli_epi16(levels[b], 8);
+        _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
+            __m512i a = _mm512_xor_si512(_mm512_loadu_si512(w + g * 64), offset);
+            __m512i x = _mm512_maddubs_epi16(levels[b], a), y = _mm512_maddubs_epi16(upper, a);
+            _mm512_store_si512(high + g * 64, _mm512_mask_shuffle_epi8(y, ~odd, x, swapped));
+            _mm512_store_si512(low + g * 64, _mm512_mask_shuffle_epi8(x, odd, y, swapped));
+        }
+    }
+}
+
+/* The same where levels may be negative, as no file of ggml's has them: they are multiplied as numbers
+ * of 16 bits. */
+static void unpack_signed_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
 {
     const __m512i offset = _mm512_set1_epi8(-128);
     const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
     for (int64_t b = 0; b < n; b++, w += 512) {
         uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
-        _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
+        for (int g = 0; g < 8; g++) {
             __m512i a = _mm512_xor_si512(_mm512_loadu_si512(w + g * 64), offset);
             __m512i x = _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8);
             __m512i y = _mm512_srai_epi16(a, 8);
@@ -95,26 +116,32 @@ static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_
 
 /* A level's size is 16 * up + down, both up to 15, so their products with -8..8 fit into a byte: two
  * bytes are multiplied at once as one number of 16 bits. Where the level is negative its sign goes to
- * the weight: u - 8 becomes 16 - u - 8. */
+ * the weight: u - 8 becomes 8 - u = (15 - u) - 7, and 15 - u is u with its bits turned over. */
 static void unpack_q4(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
 {
-    const __m512i mask = _mm512_set1_epi8(15), sixteen = _mm512_set1_epi8(16);
-    const __m512i eight = _mm512_set1_epi16(0x0808);
+    const __m512i mask = _mm512_set1_epi8(15);
     for (int64_t b = 0; b < n; b++, w += 256) {
-        const __mmask64 negative = _mm512_movepi8_mask(_mm512_srai_epi16(levels[b], 15));
-        const __m512i size = _mm512_abs_epi16(levels[b]);
-        const __m512i up = _mm512_srli_epi16(size, 4);
+        const __m512i negative = _mm512_srai_epi16(levels[b], 15), turned = _mm512_and_si512(negative, mask);
+        const __m512i size = _mm512_abs_epi16(levels[b]), up = _mm512_srli_epi16(size, 4);
         const __m512i down = _mm512_and_si512(size, _mm512_set1_epi16(15));
-        const __m512i up8 = _mm512_mullo_epi16(up, eight), down8 = _mm512_mullo_epi16(down, eight);
+        const __m512i middle = _mm512_add_epi8(_mm512_set1_epi8(8), negative); /* 8 or 7 */
+        const __m512i less_up = _mm512_mullo_epi16(up, middle), less_down = _mm512_mullo_epi16(down, middle);
         uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
         _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
             __m512i a = _mm512_loadu_si512(w + g % 4 * 64);
-            __m512i u = _mm512_and_si512(g < 4 ? a : _mm512_srli_epi16(a, 4), mask);
-            u = _mm512_mask_sub_epi8(u, negative, sixteen, u);
-            _mm512_store_si512(high + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, up), up8));
-            _mm512_store_si512(low + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, down), down8));
+            if (g >= 4) a = _mm512_srli_epi16(a, 4);
+            const __m512i u = _mm512_ternarylogic_epi64(a, mask, turned, 0x6a); /* a & mask ^ turned */
+            _mm512_store_si512(high + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, up), less_up));
+            _mm512_store_si512(low + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, down), less_down));
         }
     }
+}
+
+static int any_negative(const __m512i *levels, int64_t n)
+{
+    __m512i any = levels[0];
+    for (int64_t i = 1; i < n; i++) any = _mm512_or_si512(any, levels[i]);
+    return _mm512_movepi16_mask(any) != 0;
 }
 
 /* A tile of 16 rows of x and what becomes of its sums. */
@@ -149,7 +176,7 @@ FS_ALWAYS fs_adding adding(const int KIND, const fs_matrix *w, const fs_acts *x,
     fs_adding a = {.scale = x->scale + item->row * x->b_stride + item->super,
                    .pairs = x->shift + item->row * x->b_stride + pair,
                    .scale_step = x->b_stride,
-                   .sums = work->sums[parity][0],
+                   .sums = work->sums[0][0][parity],
                    .acc = work->acc[0] + item->row % MOST * FS_LANES,
                    .going_on = item->first ? 0 : 0xffff,
                    .to = out->data + item->row * out->stride + (int64_t)item->panel * FS_LANES,
@@ -186,11 +213,11 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
     }
     _Pragma("GCC unroll 2") for (int p = 0; p < 2; p++) {
         float *acc = a->acc + (p * MOST + r) * FS_LANES;
-        const int32_t *high = a->sums + (2 * p * ROWS + r) * FS_LANES;
+        const int32_t *high = a->sums + (2 * p * ROWS + r) * 2 * FS_LANES;
         __m512i sum = _mm512_load_si512(high);
         if (PLANES(KIND) == 2) {
             sum = _mm512_slli_epi32(sum, plane_bits(KIND));
-            sum = _mm512_add_epi32(sum, _mm512_load_si512(high + ROWS * FS_LANES));
+            sum = _mm512_add_epi32(sum, _mm512_load_si512(high + 2 * ROWS * FS_LANES));
         }
         __m512 y = _mm512_cvtepi32_ps(sum), before = _mm512_maskz_load_ps(a->going_on, acc);
         if (fs_has_minima(KIND)) {
@@ -220,8 +247,16 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
         else                                        \
             _tile_dpbssd(C, A, B);                  \
     } while (0)
-#define BESIDE(r) \
-    if (BEFORE) add_row(KIND, BEFORE > 1, BEFORE > 2, &a, r)
+#define STORE_SUMS(i) _tile_stored(i, sums + (i) * ROWS * 2 * FS_LANES, 2 * 64)
+#define BESIDE(r)                                                    \
+    do {                                                             \
+        if (BEFORE) add_row(KIND, BEFORE > 1, BEFORE > 2, &a, r);    \
+        if (results) {                                               \
+            __builtin_prefetch(results, 1);                          \
+            __builtin_prefetch(results + FS_LANES, 1);               \
+            results += a.stride;                                     \
+        }                                                            \
+    } while (0)
 
 /* 64 columns of a tile; tile registers: 0 to 3 sums of both panels' planes, 4 activations, 5 to 7
  * weights */
@@ -232,25 +267,25 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
             _mm_prefetch(next, _MM_HINT_T1);                              \
             _mm_prefetch(next + next_panel, _MM_HINT_T1);             \
         }                                                            \
-        if ((k) == 0 && store) _tile_stored(0, sums[0], 64);         \
+        if ((k) == 0 && store) STORE_SUMS(0);                          \
         if ((k) == 0) _tile_zero(0);                                 \
         _tile_loadd(5, work->planes[0][k][0], 64);                   \
         PRODUCT(0, 4, 5, 0);                                         \
         BESIDE(4 * (k));                                             \
         if (PLANES(KIND) == 2) {                                     \
-            if ((k) == 0 && store) _tile_stored(1, sums[1], 64);     \
+            if ((k) == 0 && store) STORE_SUMS(1);                      \
             if ((k) == 0) _tile_zero(1);                             \
             _tile_loadd(6, work->planes[0][k][1], 64);               \
             PRODUCT(1, 4, 6, 1);                                     \
         }                                                            \
         BESIDE(4 * (k) + 1);                                         \
-        if ((k) == 0 && store) _tile_stored(2, sums[2], 64);         \
+        if ((k) == 0 && store) STORE_SUMS(2);                          \
         if ((k) == 0) _tile_zero(2);                                 \
         _tile_loadd(7, work->planes[1][k][0], 64);                   \
         PRODUCT(2, 4, 7, 0);                                         \
         BESIDE(4 * (k) + 2);                                         \
         if (PLANES(KIND) == 2) {                                     \
-            if ((k) == 0 && store) _tile_stored(3, sums[3], 64);     \
+            if ((k) == 0 && store) STORE_SUMS(3);                      \
             if ((k) == 0) _tile_zero(3);                             \
             _tile_loadd(5, work->planes[1][k][1], 64);               \
             PRODUCT(3, 4, 5, 1);                                     \
@@ -258,28 +293,40 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
         BESIDE(4 * (k) + 3);                                         \
     } while (0)
 
-FS_ALWAYS void store_sums(const int KIND, int32_t sums[4][ROWS * FS_LANES])
+FS_ALWAYS void store_sums(const int KIND, int32_t *sums)
 {
-    _tile_stored(0, sums[0], 64);
-    _tile_stored(2, sums[2], 64);
+    STORE_SUMS(0);
+    STORE_SUMS(2);
     if (PLANES(KIND) == 1) return;
-    _tile_stored(1, sums[1], 64);
-    _tile_stored(3, sums[3], 64);
+    STORE_SUMS(1);
+    STORE_SUMS(3);
 }
 
 /* The products of an item's `steps` times 64 columns, beside the floats of the item before the last
- * one, whose own sums are stored on the way: into sums[!parity]. */
+ * one, whose own sums are stored on the way: into sums[!parity]. `results`: where its results will be
+ * written, which takes long where that is in no cache; NULL: it has none yet. */
 FS_ALWAYS void run_item(const int KIND, const int BEFORE, const fs_acts *x, fs_work *work, const int8_t *q,
                         const int steps, const fs_adding a, const int store, const int parity,
-                        const char *next, int64_t next_panel, const int lines)
+                        const char *next, int64_t next_panel, const int lines, const float *results)
 {
-    int32_t(*sums)[ROWS * FS_LANES] = work->sums[!parity];
+    int32_t *sums = work->sums[0][0][!parity];
     COLUMNS(0);
     if (steps > 1) COLUMNS(1);
     if (steps > 2) COLUMNS(2);
     if (steps > 3) COLUMNS(3);
     if (BEFORE)
         for (int r = 4 * steps; r < ROWS; r++) BESIDE(r);
+}
+
+/* The scales of the FS_SUPER blocks of two panels at `numbers`, block `first` and on. */
+FS_ALWAYS void fetch_scales(const int KIND, const fs_matrix *w, const char *numbers, int32_t first)
+{
+    const int64_t bytes = fs_is_super(KIND) ? fs_scale_bytes(KIND) : FS_SUPER * 32;
+    const char *scales = numbers + (w->blocks - first) * fs_block_bytes(KIND) + first / FS_SUPER * bytes;
+    for (int64_t i = 0; i < bytes; i += 64) {
+        _mm_prefetch(scales + i, _MM_HINT_T0);
+        _mm_prefetch(scales + w->panel_bytes + i, _MM_HINT_T0);
+    }
 }
 
 /* Rows [row, row + rows) of panels [panel, panel_end), at most MOST rows. Items go on from one pair of
@@ -309,7 +356,12 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                 }
                 scales += first * 32;
                 find_levels(scales, n, levels, work->unit[unit][p]);
-                (KIND == FS_Q8 ? unpack_q8 : unpack_q4)(from, levels, n, work->planes[p]);
+                if (KIND == FS_Q4)
+                    unpack_q4(from, levels, n, work->planes[p]);
+                else if (any_negative(levels, n))
+                    unpack_signed_q8(from, levels, n, work->planes[p]);
+                else
+                    unpack_q8(from, levels, n, work->planes[p]);
                 if (n % 2) {
                     memset(work->planes[p][n / 2][0] + 512, 0, 512);
                     memset(work->planes[p][n / 2][1] + 512, 0, 512);
@@ -321,17 +373,21 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                                                   ? numbers + FS_SUPER * size
                                                   : numbers - first * size + 2 * w->panel_bytes);
             const int lines = (int)(FS_SUPER * size / 64 + tiles * steps - 1) / (tiles * steps);
+            fetch_scales(KIND, w, next, first + FS_SUPER < w->blocks ? first + FS_SUPER : 0);
             __asm__ volatile("" : : : "memory"); /* what tiles load is not known to the compiler */
             for (int32_t t = 0; t < tiles; t++, done++) {
                 const int32_t at = row + t * ROWS, parity = done % 2;
                 const fs_item item = {at, row + rows - at < ROWS ? row + rows - at : ROWS, panel, both,
                                       super, first == 0, first + FS_SUPER >= w->blocks, unit};
                 const int8_t *q = x->q + at * x->q_stride + first * FS_BLOCK;
-                const fs_item *before = &items[parity];
+                const fs_item *before = &items[parity], *last = &items[!parity];
+                const float *results = !last->last ? NULL
+                                                   : out->data + last->row * out->stride +
+                                                         (int64_t)last->panel * FS_LANES;
                 const char *ahead = next + t * steps * lines * 64;
                 const fs_adding a = adding(KIND, w, x, out, work, before, parity);
 #define RUN(BEFORE) \
-    run_item(KIND, BEFORE, x, work, q, steps, a, done > 0, parity, ahead, w->panel_bytes, lines)
+    run_item(KIND, BEFORE, x, work, q, steps, a, done > 0, parity, ahead, w->panel_bytes, lines, results)
                 if (done < 2)
                     RUN(0);
                 else if (!before->last)
@@ -345,7 +401,7 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
         }
     }
     if (!done) return;
-    store_sums(KIND, work->sums[(done - 1) % 2]);
+    store_sums(KIND, work->sums[0][0][(done - 1) % 2]);
     for (int32_t i = done > 1 ? done - 2 : 0; i < done; i++) {
         const fs_adding a = adding(KIND, w, x, out, work, &items[i % 2], i % 2);
         for (int r = 0; r < ROWS; r++)

@@ -13,7 +13,7 @@ from fireside.engine.blocks import ggml, q5_0
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.executors import native_library
 from tests.models import random_tensor
-from tests.native.steps import Floats, matmul
+from tests.native.steps import Floats, build, matmul, matmul_model
 from tests.native.test_packing import any_blocks
 
 BLOCK, SUPER = 32, 8  # weights, and blocks whose sums are added up as whole numbers
@@ -164,6 +164,22 @@ def test_blocks(isa: str, block: str, n: int, rows: int, cols: int) -> None:
     q, d = unpack_file(random_tensor("w", weights, block).data, rows, block)
     y = matmul(weights, x, block, isa)
     np.testing.assert_allclose(y, emulate_blocks(q, d, x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_negative_scales(isa: str, n: int) -> None:
+    """ggml gives Q8_0 none, but a file may have them, and -128 beside them."""
+    rows, cols = 40, 544
+    weights, x = normal(1, rows, cols), normal(2, n, cols)
+    plan, checkpoint = matmul_model(weights, x, "Q8_0")
+    file_blocks = checkpoint.tensors["w"].data.reshape(-1, 34)
+    file_blocks[::5, 1] ^= 0x80
+    file_blocks[::3, 2::7] = 0x80
+    q, d = unpack_file(file_blocks, rows, "Q8_0")
+    assert (d.min() < 0, q.min()) == (True, -128)
+    executor = build(plan, checkpoint, "none", isa)
+    y = executor.step(executor.new_cache(n), np.arange(n, dtype=np.int32), 0, "all")
+    np.testing.assert_allclose(y, emulate_blocks(q, d, x), rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "rows", "cols"), [(1, 130, 512), (2, 33, 256), (19, 50, 768)])
