@@ -330,11 +330,22 @@ static void set_aside(const float *x, int32_t n, const float *peaks, float large
 
 /* ---- the stages ---- */
 
+/* Four at a time: each has only every fourth to wait for. */
+static double largest_of(const pool *c)
+{
+    double most[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    int32_t i = 0;
+    for (; i + 4 <= c->count; i += 4)
+        for (int k = 0; k < 4; k++)
+            most[k] = c->items[i + k].logit > most[k] ? c->items[i + k].logit : most[k];
+    for (; i < c->count; i++) most[0] = c->items[i].logit > most[0] ? c->items[i].logit : most[0];
+    for (int k = 1; k < 4; k++) most[0] = most[k] > most[0] ? most[k] : most[0];
+    return most[0];
+}
+
 static double weigh(const pool *c, double *weight)
 {
-    double largest = -INFINITY, total = 0.0;
-    for (int32_t i = 0; i < c->count; i++)
-        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
+    double largest = largest_of(c), total = 0.0;
     for (int32_t i = 0; i < c->count; i++) weight[i] = c->items[i].logit - largest;
     exponentiate(weight, c->count);
     for (int32_t i = 0; i < c->count; i++) total += weight[i];
@@ -383,10 +394,7 @@ static void top_p(pool *c, double share, double *weight, uint64_t *sorting)
 
 static void min_p(pool *c, double share)
 {
-    double largest = -INFINITY;
-    for (int32_t i = 0; i < c->count; i++)
-        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
-    double least = largest + log(share);
+    double least = largest_of(c) + log(share);
     int32_t kept = 0;
     for (int32_t i = 0; i < c->count; i++)
         if (c->items[i].logit >= least) c->items[kept++] = c->items[i];
@@ -395,9 +403,7 @@ static void min_p(pool *c, double share)
 
 static int32_t draw(const pool *c, double temperature, double uniform, double *weight)
 {
-    double largest = -INFINITY, total = 0.0, reached = 0.0;
-    for (int32_t i = 0; i < c->count; i++)
-        largest = c->items[i].logit > largest ? c->items[i].logit : largest;
+    double largest = largest_of(c), total = 0.0, reached = 0.0;
     for (int32_t i = 0; i < c->count; i++)
         weight[i] = (c->items[i].logit - largest) / temperature;
     exponentiate(weight, c->count);
