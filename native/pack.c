@@ -455,16 +455,20 @@ void fs_unpack_row(const fs_matrix *m, int64_t row, float *out)
         unpack_numbers(m, panel, lane, out);
         return;
     }
-    int q8 = m->kind == FS_Q8;
-    int64_t size = q8 ? 512 : 256;
+    const int q8 = m->kind == FS_Q8;
+    const int64_t size = q8 ? 512 : 256;
     const uint16_t *scales = (const uint16_t *)(panel + m->blocks * size) + lane;
-    for (int64_t i = 0; i < m->cols; i++) {
-        int64_t block = i / FS_BLOCK;
-        int column = (int)(i % FS_BLOCK), half = !q8 && column >= 16;
-        if (half) column -= 16;
-        int byte = panel[block * size + column / 4 * 64 + lane * 4 + column % 4];
-        int q = q8 ? byte - 128 : (half ? byte >> 4 : byte & 15) - 8;
-        out[i] = (float)q * fs_half_to_float(scales[block * FS_LANES]);
+    for (int64_t left = m->cols; left > 0; left -= FS_BLOCK, out += FS_BLOCK, panel += size, scales += FS_LANES) {
+        const float scale = fs_half_to_float(*scales);
+        float weights[FS_BLOCK];
+        for (int g = 0; g < 8; g++) {
+            const uint8_t *four = panel + (q8 ? g : g % 4) * 64 + lane * 4;
+            for (int i = 0; i < 4; i++) {
+                const int number = q8 ? four[i] - 128 : (g < 4 ? four[i] & 15 : four[i] >> 4) - 8;
+                weights[g * 4 + i] = (float)number * scale;
+            }
+        }
+        memcpy(out, weights, sizeof(float) * (size_t)(left < FS_BLOCK ? left : FS_BLOCK));
     }
 }
 

@@ -15,8 +15,8 @@
 #endif
 #include "step.h"
 
-enum { PIECE = 4 };   /* panels that a thread takes at once: what the kernels take with one row */
-enum { LARGE = 16384 }; /* bytes of a panel */
+
+enum { PIECE = 4 }; /* panels that a thread takes at once: what the kernels take with one row */
 
 static int64_t stride_of(const fs_worker *w, fs_slice s)
 {
@@ -118,30 +118,24 @@ static void one_row(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
     }
 }
 
-/* The panels are shared out beforehand; where they are large, and so a piece of them not all beginning,
- * the last quarter goes to whoever is ready first. */
+/* Shared as with one row, in whole tiles. */
 static void many_rows(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, fs_acts *x,
                       const fs_out *out)
 {
-    enum { STEP = 48 }; /* panels between two looks at whether to leave */
+    enum { STEP = 48 };  /* panels between two looks at whether to leave */
+    enum { LEAST = 2 };  /* tiles that a thread takes at once */
     fs_matmul_fn *kernel = w->run->model->kernels.matmul[matrix->kind];
-    const int large = w->count > 1 && matrix->panel_bytes >= LARGE;
-    const int32_t piece = matrix->kind < FS_Q8 ? 6 : PIECE; /* whole tiles */
-    const int32_t most = matrix->panels - matrix->panels / (4 * piece) * piece;
-    const int32_t shared = large ? most / piece * piece : matrix->panels;
-    const uint8_t *ahead_end;
-    int32_t panel, end;
-    look_ahead(w, op, &x->ahead, &ahead_end);
-    fs_share(w, shared, &panel, &end);
-    x->ahead_end = end;
-    for (; panel < end && !fs_aborted(w); panel += STEP)
-        kernel(matrix, x, out, w->rows, panel, panel + STEP < end ? panel + STEP : end);
-    while (shared < matrix->panels && !fs_aborted(w)) {
-        panel = shared + piece * fs_next_task(w);
-        if (panel >= matrix->panels) return;
-        end = panel + piece < matrix->panels ? panel + piece : matrix->panels;
+    const int32_t whole = matrix->kind < FS_Q8 ? 6 : 2; /* panels of whole tiles */
+    const int32_t unit = whole * (1 + matrix->panels / whole / FS_MOST_PIECES);
+    const uint8_t *ahead, *ahead_end;
+    fs_pieces pieces;
+    look_ahead(w, op, &ahead, &ahead_end);
+    while (fs_take(w, (matrix->panels + unit - 1) / unit, LEAST, &pieces)) {
+        const int32_t end = pieces.end * unit < matrix->panels ? pieces.end * unit : matrix->panels;
+        x->ahead = pieces.more ? NULL : ahead;
         x->ahead_end = end;
-        kernel(matrix, x, out, w->rows, panel, end);
+        for (int32_t panel = pieces.begin * unit; panel < end && !fs_aborted(w); panel += STEP)
+            kernel(matrix, x, out, w->rows, panel, panel + STEP < end ? panel + STEP : end);
     }
 }
 
