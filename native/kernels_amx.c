@@ -23,7 +23,7 @@
 
 #define FS_ALWAYS static inline __attribute__((always_inline))
 
-enum { ROWS = 16, FEWEST = 14 }; /* fewer rows than FEWEST are faster without tiles */
+enum { ROWS = 16, FEWEST = 14, FEWEST_K = 11 }; /* fewer rows are faster without tiles */
 enum { MOST = 128 };             /* rows for which a panel's weights are taken apart once */
 enum { STEP = 64, STEPS = FS_SUPER * FS_BLOCK / STEP }; /* columns of a tile */
 
@@ -443,7 +443,7 @@ static fs_tiled *const TILED[FS_KINDS] = {
 static void matmul(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,
                    int32_t panel, int32_t panel_end)
 {
-    if (rows < FEWEST) {
+    if (rows < (fs_is_super(w->kind) ? FEWEST_K : FEWEST)) {
         fs_kernels_avx512().matmul[w->kind](w, x, out, rows, panel, panel_end);
         return;
     }

@@ -107,7 +107,7 @@ enum { MAX_P = 4, MAX_R = 6 };
 enum { F_ONE = 4, F_PANELS = 1, F_ROWS = 6, F_FEW = 6 };
 enum { Q8_ONE = 2, Q8_PANELS = 1, Q8_ROWS = 2, Q8_FEW = 2 };
 enum { Q4_ONE = 2, Q4_PANELS = 1, Q4_ROWS = 3, Q4_FEW = 2 };
-enum { K_ONE = 2, K_PANELS = 1, K_ROWS = 2, K6_ROWS = 2, K_FEW = 2 };
+enum { K_ONE = 2, K_PANELS = 1, K_ROWS = 4, K6_ROWS = 4, K_FEW = 2 };
 enum { A_MANY = 6, A_FEW = 3, A_BLOCKS = 1, A_WIDE = 1, A_ALONE = 4 };
 
 #include "turn_avx2.h"
