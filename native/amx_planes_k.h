@@ -66,6 +66,7 @@ FS_ALWAYS __m512i numbers_of(const int KIND, const uint8_t *block, const int g)
 FS_ALWAYS void unpack_k_block(const int KIND, const uint8_t *block, const __m512i pair, const int second,
                               uint8_t *high, uint8_t *low)
 {
+    const __m512i swapped = _mm512_set4_epi32(0x0e0f0c0d, 0x0a0b0809, 0x06070405, 0x02030001);
     const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
     _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
         /* which of the pair: of this half of the block, or of the whole block */
@@ -89,10 +90,8 @@ FS_ALWAYS void unpack_k_block(const int KIND, const uint8_t *block, const __m512
             } else if (KIND == FS_Q6_K || KIND == FS_IQ4_XS) {
                 const __m512i x = _mm512_sub_epi16(_mm512_maddubs_epi16(u, even_s), offset);
                 const __m512i y = _mm512_sub_epi16(_mm512_maddubs_epi16(u, odd_s), offset);
-                _mm512_store_si512(high + g * 64,
-                                   _mm512_mask_mov_epi8(_mm512_srli_epi16(x, 8), odd, y));
-                _mm512_store_si512(low + g * 64,
-                                   _mm512_mask_mov_epi8(x, odd, _mm512_slli_epi16(y, 8)));
+                _mm512_store_si512(high + g * 64, _mm512_mask_shuffle_epi8(y, ~odd, x, swapped));
+                _mm512_store_si512(low + g * 64, _mm512_mask_shuffle_epi8(x, odd, y, swapped));
             } else {
                 _mm512_store_si512(high + g * 64, _mm512_mullo_epi16(u, up));
                 _mm512_store_si512(low + g * 64, _mm512_mullo_epi16(u, down));
