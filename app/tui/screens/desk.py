@@ -192,7 +192,7 @@ class Desk(DeskActions):
         self.version, self.versions = self.keeper.siblings()
         self.redoable = self.keeper.redoable
         shown = f"version {self.version}/{self.versions}" if self.versions > 1 else ""
-        self.label("#line-box", "border_subtitle", shown)
+        self.label("#line-box", "border_subtitle", shown, "sibling(1)")
         self.refresh_keys()
 
     def show_model(self) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from textual import on
 from textual.content import Content
 from textual.screen import Screen
+from textual.style import Style
 from textual.timer import Timer
 
 from fireside.app.tui.widgets.manuscript import Manuscript
@@ -40,12 +41,20 @@ class DeskNotes(Screen[None]):
         self.query_one(StatusLine).note = message
 
     def label(
-        self, selector: str, place: Literal["border_title", "border_subtitle"], text: str
+        self,
+        selector: str,
+        place: Literal["border_title", "border_subtitle"],
+        text: str,
+        action: str = "",
     ) -> None:
-        """Set a word in a border, if it differs: it draws all that the border holds anew."""
+        """Set a word in a border, if it differs: it draws all that the border holds anew.
+
+        action: of the screen, what a click on it does.
+        """
         if self._labels.get((selector, place)) != text:
             self._labels[selector, place] = text
-            setattr(self.query_one(selector), place, Content(text) if text else None)
+            click = Style.from_meta({"@click": f"screen.{action}"}) if action else Style()
+            setattr(self.query_one(selector), place, Content.styled(text, click) if text else None)
 
     @on(Manuscript.FollowingChanged)
     def show_lines_below(self) -> None:

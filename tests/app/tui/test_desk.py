@@ -37,6 +37,20 @@ async def test_the_foot_shows_what_can_be_done_now(start: Start) -> None:
         assert "redo" in labels(desk)
 
 
+async def test_the_version_in_the_frame_can_be_clicked(start: Start) -> None:
+    async with start(FakeInference("the first", "the second")) as desk:
+        await desk.type("x", "enter")
+        await desk.press("ctrl+r")
+        box = desk.desk.query_one("#line-box")
+        assert "version 2/2" in str(box.border_subtitle)
+        for shown, text in (("version 1/2", "xthe first"), ("version 2/2", "xthe second")):
+            width, height = box.region.size
+            await desk.pilot.click(box, offset=(width - 6, height - 1))
+            await desk.settle()
+            assert shown in str(box.border_subtitle)
+            assert desk.text == text
+
+
 async def test_keys_can_be_clicked(start: Start) -> None:
     async with start() as desk:
         bar = desk.desk.query_one(KeyBar)
