@@ -21,6 +21,7 @@ from rich.text import Text
 from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.timer import Timer
 
 from fireside import assets
 from fireside.app import catalogue
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 FLUSHES_PER_SECOND = 12  # both cores may be at work for the model
 SHARE = 0.02  # of a core: where drawing takes more while the model writes, it is drawn less often
 SLOWEST_S = 0.25  # but never less often than this
+KEEP_AFTER_S = 0.5  # a setting is in the file by then, whatever becomes of the process
 
 
 class FiresideApp(App[None]):
@@ -74,6 +76,7 @@ class FiresideApp(App[None]):
         self.paths = paths or Paths.find()
         self.inference: Inference = inference or Inference()
         self.changes: dict[str, Any] = {}  # set on the desk, to be kept
+        self._keeping: Timer | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._welcome = ""
         self.farewell = ""  # what went wrong at the very end
@@ -192,13 +195,15 @@ class FiresideApp(App[None]):
     @on(SettingsChanged)
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.changes.update(event.values)
+        if self._keeping is None:  # a slider tells of every step
+            self._keeping = self.set_timer(KEEP_AFTER_S, self._keep_settings)
 
     def _keep_settings(self) -> None:
-        if self.theme != (self.settings.theme or themes.DEFAULT):
-            self.changes["theme"] = self.theme
+        self._keeping = None
         if self.changes:
             try:
                 config.save(self.changes, self.paths.config_file)
+                self.changes.clear()
             except (config.SettingsError, OSError) as error:
                 log.warning("settings were not saved: %s", error)
 
@@ -237,6 +242,8 @@ class FiresideApp(App[None]):
         with suppress(LibraryError):
             self.keeper.library.purge()
         self.keeper.library.close()
+        if self.theme != (self.settings.theme or themes.DEFAULT):
+            self.changes["theme"] = self.theme
         self._keep_settings()
         if self._temporary is not None:
             self._temporary.cleanup()

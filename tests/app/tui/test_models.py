@@ -8,6 +8,7 @@ import pytest
 
 from fireside.app import catalogue, settings
 from fireside.app.paths import Paths
+from fireside.app.tui.app import KEEP_AFTER_S
 from fireside.app.tui.screens.models import ModelsScreen
 from fireside.app.tui.widgets.choice import Choice
 from fireside.app.tui.widgets.header import StoryHeader
@@ -105,7 +106,8 @@ async def test_weights_are_changed_and_kept(start: Start, paths: Paths) -> None:
         await desk.press("2")
         assert desk.inference.specs[-1].quant == "q8"
         assert "Q8" in header(desk).detail
-    assert 'quant = "q8"' in paths.config_file.read_text()
+        await desk.settle(KEEP_AFTER_S + 0.1)  # though the process may be killed before it ends
+        assert 'quant = "q8"' in paths.config_file.read_text()
 
 
 async def test_a_failure_keeps_the_old_model_and_says_so(start: Start, paths: Paths) -> None:
