@@ -267,11 +267,14 @@ class Manuscript(PlainRows, ScrollView, can_focus=True):
         self._forget_rows(first)
         top, last = round(self.scroll_y), self.max_scroll_y
         if top != last and (self.following or top > last):
-            self._scroll_to_row(last)
-        else:
-            self._repaint_rows(max(0, first - top))
-            self._update_bar()
-            self._count_below()
+            # As `_scroll_to_row` does, but nobody needs to be asked who it was.
+            self.app.animator.force_stop_animation(self, "scroll_y")
+            self.set_reactive(Manuscript.scroll_target_y, last)
+            self.set_reactive(Manuscript.scroll_y, last)
+            first = top = last
+        self._repaint_rows(max(0, first - top))
+        self._update_bar()
+        self._count_below()
 
     def _update_bar(self) -> None:
         """Let the scroll bar follow, where it would look different: drawing it is half a frame."""
