@@ -81,7 +81,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
-        self.drawn = b""
+        self.drawn = bytearray()  # grows in place: copying it would take a core from the program
 
     def read(self, seconds: float) -> None:
         """Take what is drawn within so many seconds."""
