@@ -14,9 +14,22 @@ FS_INLINE v16 v_cached(const int KIND, const char *p, int64_t index, v16 scale)
     return v_mul(v_from_i8((const int8_t *)p + index), scale);
 }
 
-/* scores of N queries with B blocks of a page's keys */
-FS_INLINE void fs_score_tile(const int KIND, const int N, const int B, const fs_attend *a,
-                             const char *keys, int32_t query, int32_t block, float *scores)
+/* FROM is the kind of the cache, KIND that of what is read: floats where a page was turned into them.
+ * bytes of `n` numbers of a cache: */
+FS_INLINE int64_t fs_cached_bytes(const int KIND, int64_t n)
+{
+    return KIND == FS_KV_F32 ? 4 * n : KIND == FS_KV_F16 ? 2 * n : n;
+}
+
+FS_INLINE void fs_fetch(const char *p, int64_t bytes)
+{
+    FS_UNROLL for (int64_t i = 0; i < bytes; i += 64) v_prefetch_second(p + i);
+}
+
+/* scores of N queries with B blocks of a page's keys; ahead: where to fetch as much from meanwhile */
+FS_INLINE void fs_score_tile(const int KIND, const int FROM, const int N, const int B, const fs_attend *a,
+                             const char *keys, const char *ahead, int32_t query, int32_t block,
+                             float *scores)
 {
     const int64_t dim = a->head_dim, groups = (dim + FS_BLOCK - 1) / FS_BLOCK;
     const int64_t unit = KIND == FS_KV_Q8 ? FS_BLOCK : dim;
@@ -32,6 +45,8 @@ FS_INLINE void fs_score_tile(const int KIND, const int N, const int B, const fs_
             s[b] = KIND == FS_KV_Q8 ? v_load(scales + b * groups * FS_LANES) : v_set(1.0f);
         for (int64_t d = first; d < end; d++) {
             v16 k[A_ALONE];
+            if (ahead)
+                fs_fetch(ahead + fs_cached_bytes(FROM, d * FS_PAGE), fs_cached_bytes(FROM, FS_PAGE));
             FS_UNROLL for (int b = 0; b < B; b++)
                 k[b] = v_cached(KIND, keys, index + (b * dim + d) * FS_LANES, s[b]);
             FS_UNROLL for (int i = 0; i < N; i++) {
@@ -48,17 +63,26 @@ FS_INLINE void fs_score_tile(const int KIND, const int N, const int B, const fs_
 }
 
 /* of N queries: those blocks of a page of which the last of them sees something */
-FS_INLINE void fs_score_page(const int KIND, const int N, const fs_attend *a, const char *keys,
-                             int32_t query, int64_t start)
+FS_INLINE void fs_score_page(const int KIND, const int FROM, const int N, const fs_attend *a, const char *keys,
+                             const char *ahead, int32_t query, int64_t start)
 {
     const int64_t seen = a->length[query + N - 1] - start;
     const int32_t blocks = (int32_t)((seen < FS_PAGE ? seen + FS_LANES - 1 : FS_PAGE) / FS_LANES);
     const int B = N == 1 ? A_ALONE : A_BLOCKS;
+    float *scores = a->scores + start;
     int32_t block = 0;
-    for (; block + B <= blocks; block += B)
-        fs_score_tile(KIND, N, B, a, keys, query, block, a->scores + start);
-    for (; block < blocks; block++)
-        fs_score_tile(KIND, N, 1, a, keys, query, block, a->scores + start);
+    for (; block + B <= blocks; block += B, ahead = NULL)
+        fs_score_tile(KIND, FROM, N, B, a, keys, ahead, query, block, scores);
+    if (B > 3 && blocks - block == 3) {
+        fs_score_tile(KIND, FROM, N, B > 3 ? 3 : 1, a, keys, ahead, query, block, scores);
+        return;
+    }
+    if (B > 2 && blocks - block == 2) {
+        fs_score_tile(KIND, FROM, N, B > 2 ? 2 : 1, a, keys, ahead, query, block, scores);
+        return;
+    }
+    for (; block < blocks; block++, ahead = NULL)
+        fs_score_tile(KIND, FROM, N, 1, a, keys, ahead, query, block, scores);
 }
 
 /* Lanes of a, a vector of scores from t on, that lie in [begin, length); the others of b. */
@@ -73,21 +97,26 @@ FS_INLINE v16 v_within(v16 a, v16 b, int32_t t, int32_t begin, int32_t length)
 FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, float softcap)
 {
     const v16 low = v_set(-3.4e38f), zero = v_set(0.0f);
-    const int32_t first = begin / FS_LANES * FS_LANES;
-    v16 most = low, sum = zero;
+    const int32_t first = begin / FS_LANES * FS_LANES, end = length / FS_LANES * FS_LANES;
+    const int32_t inner = begin > first ? first + FS_LANES : first; /* where a vector is seen as a whole */
+    v16 most = low, other = low, sum = zero;
     for (int32_t t = begin / FS_PAGE * FS_PAGE; t < first; t += FS_LANES) v_store(scores + t, zero);
-    for (int32_t t = first; t < length; t += FS_LANES) {
-        v16 s = v_load(scores + t);
-        if (softcap != 0.0f) {
-            s = v_softcap(s, v_set(softcap));
-            v_store(scores + t, s);
-        }
-        most = v_max(most, v_within(s, low, t, begin, length));
+    if (softcap != 0.0f)
+        for (int32_t t = first; t < length; t += FS_LANES)
+            v_store(scores + t, v_softcap(v_load(scores + t), v_set(softcap)));
+#define FS_PARTLY(t, none) v_within(v_load(scores + (t)), none, t, begin, length)
+    if (first < inner) most = FS_PARTLY(first, low);
+    int32_t t = inner;
+    for (; t + 2 * FS_LANES <= end; t += 2 * FS_LANES) {
+        most = v_max(most, v_load(scores + t));
+        other = v_max(other, v_load(scores + t + FS_LANES));
     }
-    most = v_set(v_hmax(most));
-    for (int32_t t = first; t < length; t += FS_LANES) {
+    for (; t < length; t += FS_LANES) most = v_max(most, FS_PARTLY(t, low));
+#undef FS_PARTLY
+    most = v_set(v_hmax(v_max(most, other)));
+    for (t = first; t < length; t += FS_LANES) {
         v16 e = v_exp(v_sub(v_load(scores + t), most));
-        e = v_within(e, zero, t, begin, length);
+        if (t < inner || t >= end) e = v_within(e, zero, t, begin, length);
         v_store(scores + t, e);
         sum = v_add(sum, e);
     }
@@ -97,8 +126,9 @@ FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, 
 static float fs_softmax(float *x, int32_t width) { return fs_softmax_within(x, 0, width, 0.0f); }
 
 /* adds a page's values to C vectors of elements of N queries */
-FS_INLINE void fs_value_tile(const int KIND, const int N, const int C, const fs_attend *a,
-                             const char *values, int32_t query, int32_t element, int64_t start)
+FS_INLINE void fs_value_tile(const int KIND, const int FROM, const int N, const int C, const fs_attend *a,
+                             const char *values, const char *ahead, int32_t query, int32_t element,
+                             int64_t start)
 {
     const int64_t width = a->value_width, groups = (a->head_dim + FS_BLOCK - 1) / FS_BLOCK;
     const float *scales = (const float *)(values + FS_PAGE * width);
@@ -115,37 +145,43 @@ FS_INLINE void fs_value_tile(const int KIND, const int N, const int C, const fs_
     if (common > FS_PAGE) common = FS_PAGE;
     for (; t < common; t++) {
         v16 v[A_ALONE];
+        if (ahead)
+            fs_fetch(ahead + fs_cached_bytes(FROM, t * width + element), fs_cached_bytes(FROM, C * FS_LANES));
         FS_UNROLL for (int c = 0; c < C; c++) v[c] = FS_VALUE(t, c);
         FS_UNROLL for (int i = 0; i < N; i++) {
             v16 s = v_set(p[i * a->score_stride + t]);
             FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, v[c], acc[i][c]);
         }
     }
-    FS_UNROLL for (int i = 0; i < N; i++) {
-        int64_t end = a->length[query + i] - start;
-        if (end > FS_PAGE) end = FS_PAGE;
-        for (t = common; t < end; t++) {
+    int64_t end = a->length[query + N - 1] - start;
+    if (end > FS_PAGE) end = FS_PAGE;
+    for (; t < end; t++) { /* what not all of them see */
+        v16 v[A_ALONE];
+        FS_UNROLL for (int c = 0; c < C; c++) v[c] = FS_VALUE(t, c);
+        FS_UNROLL for (int i = 1; i < N; i++) {
+            if (start + t >= a->length[query + i]) continue;
             v16 s = v_set(p[i * a->score_stride + t]);
-            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, FS_VALUE(t, c), acc[i][c]);
+            FS_UNROLL for (int c = 0; c < C; c++) acc[i][c] = v_fma(s, v[c], acc[i][c]);
         }
-        FS_UNROLL for (int c = 0; c < C; c++) v_store(out + i * width + c * FS_LANES, acc[i][c]);
     }
+    FS_UNROLL for (int i = 0; i < N; i++)
+        FS_UNROLL for (int c = 0; c < C; c++) v_store(out + i * width + c * FS_LANES, acc[i][c]);
 #undef FS_VALUE
 }
 
-FS_INLINE void fs_value_page(const int KIND, const int N, const fs_attend *a, const char *values,
-                             int32_t query, int64_t start)
+FS_INLINE void fs_value_page(const int KIND, const int FROM, const int N, const fs_attend *a, const char *values,
+                             const char *ahead, int32_t query, int64_t start)
 {
     const int C = N == 1 ? A_ALONE : A_WIDE;
     int32_t element = 0, width = a->value_width;
     for (; element + C * FS_LANES <= width; element += C * FS_LANES)
-        fs_value_tile(KIND, N, C, a, values, query, element, start);
+        fs_value_tile(KIND, FROM, N, C, a, values, ahead, query, element, start);
     if (C > 3 && element + 3 * FS_LANES == width) { /* heads of 48 */
-        fs_value_tile(KIND, N, C > 3 ? 3 : 1, a, values, query, element, start);
+        fs_value_tile(KIND, FROM, N, C > 3 ? 3 : 1, a, values, ahead, query, element, start);
         return;
     }
     for (; element < width; element += FS_LANES)
-        fs_value_tile(KIND, N, 1, a, values, query, element, start);
+        fs_value_tile(KIND, FROM, N, 1, a, values, ahead, query, element, start);
 }
 
 /* a page's keys or values as floats, into the scratch */
@@ -173,10 +209,14 @@ FS_INLINE void fs_unpack_values(const int KIND, const fs_attend *a, const char *
         }
 }
 
-#define FS_QUERY_TILES(page, KIND, data)                                                        \
-    for (; i + A_MANY <= end; i += A_MANY) page(KIND, A_MANY, a, data, i, start);               \
-    for (; i + A_FEW <= end; i += A_FEW) page(KIND, A_FEW, a, data, i, start);                  \
-    for (; i < end; i++) page(KIND, 1, a, data, i, start)
+/* the first fetches ahead */
+#define FS_QUERY_TILES(page, KIND, FROM, data)                                                   \
+    for (const char *next = ahead; i < end; next = NULL) {                                      \
+        const int32_t left = end - i;                                                           \
+        if (left >= A_MANY) page(KIND, FROM, A_MANY, a, data, next, i, start), i += A_MANY;           \
+        else if (left >= A_FEW) page(KIND, FROM, A_FEW, a, data, next, i, start), i += A_FEW;         \
+        else page(KIND, FROM, 1, a, data, next, i, start), i++;                                       \
+    }
 
 /* how many queries see something before `position`; the first of all sees the least */
 FS_INLINE int32_t fs_queries_before(const fs_attend *a, int64_t position)
@@ -195,12 +235,14 @@ FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a
     int32_t i = 0; /* queries [i, end) see something of the page */
     for (int64_t start = begin; start < last; start += FS_PAGE) {
         const char *keys = a->pages[start / FS_PAGE] + a->keys;
+        const char *ahead = start + FS_PAGE < last ? a->pages[start / FS_PAGE + 1] + a->keys
+                                                   : a->pages[begin / FS_PAGE] + a->values;
         const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
         if (!BARE) fs_unpack_keys(KIND, a, keys, last - start < FS_PAGE ? last - start : FS_PAGE);
         if (BARE) {
-            FS_QUERY_TILES(fs_score_page, KIND, keys);
+            FS_QUERY_TILES(fs_score_page, KIND, KIND, keys)
         } else {
-            FS_QUERY_TILES(fs_score_page, FS_KV_F32, (const char *)a->page);
+            FS_QUERY_TILES(fs_score_page, FS_KV_F32, KIND, (const char *)a->page)
         }
         for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }
@@ -212,12 +254,13 @@ FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a
     i = 0;
     for (int64_t start = begin; start < last; start += FS_PAGE) {
         const char *values = a->pages[start / FS_PAGE] + a->values;
+        const char *ahead = start + FS_PAGE < last ? a->pages[start / FS_PAGE + 1] + a->values : NULL;
         const int32_t first = i, end = fs_queries_before(a, start + FS_PAGE);
         if (!BARE) fs_unpack_values(KIND, a, values, last - start < FS_PAGE ? last - start : FS_PAGE);
         if (BARE) {
-            FS_QUERY_TILES(fs_value_page, KIND, values);
+            FS_QUERY_TILES(fs_value_page, KIND, KIND, values)
         } else {
-            FS_QUERY_TILES(fs_value_page, FS_KV_F32, (const char *)a->page);
+            FS_QUERY_TILES(fs_value_page, FS_KV_F32, KIND, (const char *)a->page)
         }
         for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }

@@ -142,3 +142,30 @@ static void fs_softcap(float *x, int32_t width, float factor, float cap)
         v_store_n(x + i, cap != 0.0f ? v_softcap(a, v_set(cap)) : a, n);
     }
 }
+
+/* n lanes of x turned: x times cosines, and those it turns with times sines */
+FS_INLINE void fs_rotate_n(float *y, v16 x, v16 with, const float *cosines, const float *sines, int n)
+{
+    v16 c = n == FS_LANES ? v_load(cosines) : v_load_n(cosines, n);
+    v16 s = n == FS_LANES ? v_load(sines) : v_load_n(sines, n);
+    v16 z = v_add(v_mul(x, c), v_mul(with, s));
+    if (n == FS_LANES) v_store(y, z);
+    else v_store_n(y, z, n);
+}
+
+static void fs_rotate(float *x, const float *turns, int32_t width, int32_t half)
+{
+    const float *sines = turns + width;
+    const int32_t pairs = width / 2;
+    for (int32_t i = 0; i < (half ? pairs : width); i += FS_LANES) {
+        const int32_t rest = (half ? pairs : width) - i, n = rest < FS_LANES ? rest : FS_LANES;
+        v16 a = n == FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
+        if (!half) {
+            fs_rotate_n(x + i, a, v_swap(a), turns + i, sines + i, n);
+            continue;
+        }
+        v16 b = n == FS_LANES ? v_load(x + pairs + i) : v_load_n(x + pairs + i, n);
+        fs_rotate_n(x + i, a, b, turns + i, sines + i, n);
+        fs_rotate_n(x + pairs + i, b, a, turns + pairs + i, sines + pairs + i, n);
+    }
+}

@@ -142,6 +142,10 @@ typedef struct fs_kernels {
     /* the same with a scale for FS_SUPER blocks: scale [ceil(blocks / FS_SUPER)] */
     void (*quantise_wide)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                           int32_t *shift);
+    /* Rope: x: [width], in pairs (i, i + width / 2) where `half`, else (2i, 2i + 1), the first times the
+     * cosine minus the second times the sine, the second times the cosine plus the first times the sine;
+     * turns: [width] cosines for each number of x, then [width] sines, those for firsts negative. */
+    void (*rotate)(float *x, const float *turns, int32_t width, int32_t half);
     /* scores, softmax and weighted values of up to FS_QUERIES queries */
     void (*attend)(const fs_attend *a);
     /* x: [count] -> y: [count] as 16-bit patterns, to nearest even, at most 65504 in size */

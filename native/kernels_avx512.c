@@ -19,7 +19,7 @@ enum { F_ONE = 4, F_PANELS = 3, F_ROWS = 8, F_FEW = 12 };
 enum { Q8_ONE = 4, Q8_PANELS = 2, Q8_ROWS = 6, Q8_FEW = 2 };
 enum { Q4_ONE = 4, Q4_PANELS = 2, Q4_ROWS = 6, Q4_FEW = 2 };
 enum { K_ONE = 4, K_PANELS = 2, K_ROWS = 6, K6_ROWS = 6, K_FEW = 2 };
-enum { A_MANY = 6, A_FEW = 3, A_BLOCKS = 4, A_WIDE = 4, A_ALONE = 4 };
+enum { A_MANY = 6, A_FEW = 2, A_BLOCKS = 4, A_WIDE = 4, A_ALONE = 4 };
 
 #include "turn_avx2.h"
 

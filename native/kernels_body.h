@@ -296,7 +296,7 @@ FS_MATMUL(fs_matmul_q4, fs_tile_q4, Q4_ONE, Q4_PANELS, Q4_ROWS, Q4_FEW)
                [FS_Q8] = fs_matmul_q8, [FS_Q4] = fs_matmul_q4, FS_K_ENTRIES},                   \
     .rmsnorm = fs_rmsnorm,                                                                      \
     .layernorm = fs_layernorm, .activate = fs_activate, .softcap = fs_softcap,                  \
-    .softmax = fs_softmax, .quantise = fs_quantise, .quantise_wide = fs_quantise_wide, .attend = fs_attend_queries,              \
+    .softmax = fs_softmax, .quantise = fs_quantise, .quantise_wide = fs_quantise_wide, .rotate = fs_rotate, .attend = fs_attend_queries,              \
     .turn = fs_turn, .to_half = fs_to_half, .from_half = fs_from_half,                          \
     .quantise_q8_0 = fs_quantise_q8_0,                                                          \
     .quantise_q4_0 = fs_quantise_q4_0, .to_file = fs_to_file

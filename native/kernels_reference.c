@@ -65,6 +65,8 @@ FS_INLINE v16 v_div(v16 a, v16 b) { LANEWISE(a.f[lane] / b.f[lane]); }
 FS_INLINE v16 v_max(v16 a, v16 b) { LANEWISE(a.f[lane] > b.f[lane] ? a.f[lane] : b.f[lane]); }
 FS_INLINE v16 v_min(v16 a, v16 b) { LANEWISE(a.f[lane] < b.f[lane] ? a.f[lane] : b.f[lane]); }
 FS_INLINE v16 v_abs(v16 a) { LANEWISE(fabsf(a.f[lane])); }
+/* each lane and its neighbour change places */
+FS_INLINE v16 v_swap(v16 a) { LANEWISE(a.f[lane ^ 1]); }
 /* lanes below n of a, the others of b */
 FS_INLINE v16 v_keep_n(v16 a, v16 b, int n) { LANEWISE(lane < n ? a.f[lane] : b.f[lane]); }
 /* p * 2^n, where n is in the low bits of t = n + 1.5 * 2^23 */

@@ -192,17 +192,20 @@ void fs_model_free(fs_model *m)
 
 int64_t fs_model_scratch(const fs_model *m) { return m->scratch_nbytes; }
 
-/* cos and sin of positions up to `end`, in double */
+/* cosines and sines of positions up to `end`, in double */
 static void fill_turns(fs_model *m, int64_t end)
 {
     for (; m->turned < end; m->turned++) {
         for (int32_t t = 0; t < m->n_turns; t++) {
-            int32_t pairs = m->turns[t].rotary_dim / 2;
-            float *table = m->turns[t].table + m->turned * pairs * 2;
+            const fs_turning *turn = &m->turns[t];
+            const int32_t pairs = turn->rotary_dim / 2;
+            float *cosines = turn->table + m->turned * pairs * 4, *sines = cosines + pairs * 2;
             for (int32_t i = 0; i < pairs; i++) {
-                double angle = (double)m->turned * m->turns[t].frequency[i];
-                table[2 * i] = (float)(cos(angle) * m->turns[t].magnitude);
-                table[2 * i + 1] = (float)(sin(angle) * m->turns[t].magnitude);
+                const int32_t first = turn->half ? i : 2 * i, second = turn->half ? i + pairs : 2 * i + 1;
+                double angle = (double)m->turned * turn->frequency[i];
+                cosines[first] = cosines[second] = (float)(cos(angle) * turn->magnitude);
+                sines[second] = (float)(sin(angle) * turn->magnitude);
+                sines[first] = -sines[second];
             }
         }
     }
@@ -212,7 +215,7 @@ static int grow_turns(fs_model *m, int64_t length)
 {
     int64_t room = length > 2 * m->turn_room ? length : 2 * m->turn_room;
     for (int32_t t = 0; t < m->n_turns; t++) {
-        int64_t nbytes = (room < 256 ? 256 : room) * m->turns[t].rotary_dim * 4;
+        int64_t nbytes = (room < 256 ? 256 : room) * m->turns[t].rotary_dim * 8;
         float *table = realloc(m->turns[t].table, (size_t)(nbytes ? nbytes : 4));
         if (!table) return 0;
         m->turns[t].table = table;
@@ -223,7 +226,7 @@ static int grow_turns(fs_model *m, int64_t length)
 
 int fs_model_reserve(fs_model *m, int64_t length)
 {
-    const int64_t needed = fs_round_up(length, FS_PAGE) * FS_FEWEST;
+    const int64_t needed = fs_score_stride(length) * FS_FEWEST;
     if (needed > m->score_room) {
         int64_t room = needed > FS_SCORES ? 2 * needed : FS_SCORES;
         float *scores = fs_memory_new(m->threads * room * 4, 0);

@@ -8,12 +8,16 @@
 #include "governor.h"
 
 #define FS_FEWEST 6     /* queries that there is always room for at once */
-#define FS_SCORES 65536 /* scores of a thread, unless FS_FEWEST need more: 256 KiB */
+#define FS_SCORES 131072 /* scores of a thread, unless FS_FEWEST need more: 512 KiB */
 
 typedef struct {
     float *data; /* [chunk][stride] */
     int64_t stride;
 } fs_buffer;
+
+/* Scores of a query from those of the next, where it sees `length` positions: whole pages, but not a
+ * power of two, so that they do not share the places in the first cache. */
+static inline int64_t fs_score_stride(int64_t length) { return fs_round_up(length, FS_PAGE) + FS_LANES; }
 
 /* Room for the prepared input of a matmul: floats, or int8 blocks with scales and shifts. */
 typedef struct {
@@ -27,7 +31,7 @@ typedef struct {
     int32_t rotary_dim, half;
     float magnitude;
     double *frequency;
-    float *table; /* [positions][rotary_dim / 2][cos, sin] */
+    float *table; /* [positions]: as rotate() wants it, [rotary_dim] cosines and as many sines */
 } fs_turning;
 
 /* Where things are in a page of the cache: [layer][kv head], each keys, then values (kernels.h). */

@@ -25,36 +25,15 @@ static int64_t stride_of(const fs_worker *w, fs_slice s)
 
 /* ---- operations; each leaves its threads to meet afterwards ---- */
 
-/* x: [2 * pairs]; turns: [pairs][cos, sin]. Here and not with the kernels: where there are
- * instructions that multiply, subtract and add in turns, gcc 12 fuses them against its orders. */
-static void turn_head(float *restrict x, const float *restrict turns, int32_t pairs, int32_t half)
-{
-    if (half) {
-        float *restrict y = x + pairs;
-        for (int32_t i = 0; i < pairs; i++) {
-            const float c = turns[2 * i], s = turns[2 * i + 1], first = x[i], second = y[i];
-            x[i] = first * c - second * s;
-            y[i] = first * s + second * c;
-        }
-        return;
-    }
-    for (int32_t i = 0; i < pairs; i++) {
-        const float c = turns[2 * i], s = turns[2 * i + 1];
-        const float first = x[2 * i], second = x[2 * i + 1];
-        x[2 * i] = first * c - second * s;
-        x[2 * i + 1] = first * s + second * c;
-    }
-}
-
 /* every head of x: [width] turned by its position */
 static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t width,
                      int32_t position, float *x)
 {
-    const fs_turning *t = &run->model->turns[turn];
-    int32_t pairs = t->rotary_dim / 2;
-    const float *table = t->table + (int64_t)position * pairs * 2;
+    const fs_model *m = run->model;
+    const fs_turning *t = &m->turns[turn];
+    const float *table = t->table + (int64_t)position * t->rotary_dim * 2;
     for (int32_t head = 0; head < width; head += head_dim)
-        turn_head(x + head, table, pairs, t->half);
+        m->kernels.rotate(x + head, table, t->rotary_dim, t->half);
 }
 
 static void rope(const fs_worker *w, const fs_op *op)
@@ -188,24 +167,77 @@ static void store_head(const fs_worker *w, const float *x, char *numbers, int32_
     }
 }
 
-/* k and v of a row and a kv head into the cache, k turned */
-static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+/* Bytes of a number of the cache. */
+static int64_t number_nbytes(const fs_layout *l)
 {
-    static const int64_t SIZES[FS_KV_KINDS] = {4, 2, 1};
+    return l->kind == FS_KV_F32 ? 4 : l->kind == FS_KV_F16 ? 2 : 1;
+}
+
+/* where keys of a row and a kv head lie in the cache; behind them the values */
+static char *keys_of(const fs_model *m, const fs_op *op, int32_t row, int32_t head)
+{
+    const fs_layout *l = &m->layout;
+    return m->rows[row].cache->pages[m->rows[row].position / FS_PAGE] +
+           ((int64_t)op->layer * l->n_kv_heads + head) * l->head_nbytes;
+}
+
+/* normalises and turns a row's k of a kv head */
+static float *ready_key(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+{
+    const fs_model *m = w->run->model;
+    const int32_t dim = op->head_dim;
+    float *k = fs_row_of(w, op->y, row) + (int64_t)head * dim;
+    if (op->norm_k >= 0) m->kernels.rmsnorm(k, m->vectors[op->norm_k], dim, op->eps, k);
+    if (op->rope_k >= 0) turn_row(w->run, op->rope_k, dim, dim, m->rows[row].position, k);
+    return k;
+}
+
+static void append_value(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+{
     const fs_model *m = w->run->model;
     const fs_layout *l = &m->layout;
-    const int64_t dim = l->head_dim, size = SIZES[l->kind], position = m->rows[row].position;
-    const int64_t at = position % FS_PAGE, block = at / FS_LANES, lane = at % FS_LANES;
-    float *k = fs_row_of(w, op->y, row) + head * dim;
-    if (op->norm_k >= 0) m->kernels.rmsnorm(k, m->vectors[op->norm_k], (int32_t)dim, op->eps, k);
-    if (op->rope_k >= 0) turn_row(w->run, op->rope_k, op->head_dim, op->head_dim, (int32_t)position, k);
-    char *keys = m->rows[row].cache->pages[position / FS_PAGE] +
-                 ((int64_t)op->layer * l->n_kv_heads + head) * l->head_nbytes;
-    char *values = keys + l->values;
-    store_head(w, k, keys + (block * dim * FS_LANES + lane) * size, FS_LANES,
-               keys + FS_PAGE * dim + (block * l->groups * FS_LANES + lane) * 4, FS_LANES);
-    store_head(w, fs_row_of(w, op->z, row) + head * dim, values + at * l->value_width * size, 1,
-               values + FS_PAGE * l->value_width + at * l->groups * 4, 1);
+    const int64_t at = m->rows[row].position % FS_PAGE, size = number_nbytes(l);
+    char *values = keys_of(m, op, row, head) + l->values;
+    store_head(w, fs_row_of(w, op->z, row) + (int64_t)head * l->head_dim, values + at * l->value_width * size,
+               1, values + FS_PAGE * l->value_width + at * l->groups * 4, 1);
+}
+
+/* k and v of a row and a kv head into the cache */
+static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+{
+    const fs_model *m = w->run->model;
+    const fs_layout *l = &m->layout;
+    const int64_t dim = l->head_dim, at = m->rows[row].position % FS_PAGE;
+    const int64_t block = at / FS_LANES, lane = at % FS_LANES;
+    char *keys = keys_of(m, op, row, head);
+    store_head(w, ready_key(w, op, row, head), keys + (block * dim * FS_LANES + lane) * number_nbytes(l),
+               FS_LANES, keys + FS_PAGE * dim + (block * l->groups * FS_LANES + lane) * 4, FS_LANES);
+    append_value(w, op, row, head);
+}
+
+/* The same for FS_LANES rows that are a whole block of positions of a text: keys turn in registers. */
+static void append_block(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+{
+    const fs_model *m = w->run->model;
+    const fs_layout *l = &m->layout;
+    const int32_t dim = l->head_dim;
+    const int64_t at = m->rows[row].position % FS_PAGE;
+    char *keys = keys_of(m, op, row, head) + at * dim * number_nbytes(l);
+    float *turned = l->kind == FS_KV_F32 ? (float *)keys : m->attending[w->index].page;
+    for (int32_t i = 0; i < FS_LANES; i++) {
+        ready_key(w, op, row + i, head);
+        append_value(w, op, row + i, head);
+    }
+    m->kernels.turn(fs_row_of(w, op->y, row) + (int64_t)head * dim, stride_of(w, op->y) * 4, dim, turned);
+    if (l->kind == FS_KV_F16) m->kernels.to_half(turned, dim * FS_LANES, (uint16_t *)keys);
+}
+
+/* whether rows from `row` on, below `end`, are such a block (of blocks with scales there are none) */
+static int is_block(const fs_model *m, int32_t row, int32_t end)
+{
+    const fs_row *first = &m->rows[row], *last = first + FS_LANES - 1;
+    return m->layout.kind != FS_KV_Q8 && row + FS_LANES <= end && first->position % FS_LANES == 0 &&
+           last->cache == first->cache && last->position == first->position + FS_LANES - 1;
 }
 
 /* normalises and turns heads [first, first + count) of a row's queries */
@@ -247,7 +279,7 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
                    .keys = keys,
                    .values = keys + l->values,
                    .scores = mine->scores,
-                   .score_stride = fs_round_up(mine->length[count - 1], FS_PAGE),
+                   .score_stride = fs_score_stride(mine->length[count - 1]),
                    .page = mine->page,
                    .out = mine->out,
                    .scale = op->scale,
@@ -264,7 +296,7 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
  * there are `queries` of each of `heads` kv heads for the threads to share. */
 static int32_t queries_at_once(const fs_worker *w, int32_t length, int32_t queries, int32_t heads)
 {
-    int64_t most = w->run->model->score_room / fs_round_up(length, FS_PAGE);
+    int64_t most = w->run->model->score_room / fs_score_stride(length);
     int32_t fair = (queries * heads + w->count - 1) / w->count;
     if (most > FS_QUERIES) most = FS_QUERIES;
     if (most > fair) most = fair;
@@ -301,9 +333,11 @@ static void attention(const fs_worker *w, const fs_op *op)
         return;
     }
     fs_share(w, w->rows, &i, &end);
-    for (; i < end; i++) {
-        for (int32_t head = 0; head < kv_heads; head++) append(w, op, i, head);
-        ready_queries(w, op, i, 0, kv_heads * group);
+    for (int32_t row = i; row < end; row++) ready_queries(w, op, row, 0, kv_heads * group);
+    while (i < end) {
+        const int block = is_block(m, i, end);
+        for (int32_t head = 0; head < kv_heads; head++) (block ? append_block : append)(w, op, i, head);
+        i += block ? FS_LANES : 1;
     }
     if (fs_meet(w)) return;
     /* Tasks: for each run of rows, blocks of queries, the longest first, and each kv head of them. */

@@ -71,6 +71,7 @@ FS_INLINE v16 v_abs(v16 x)
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return PAIR(_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b));
 }
+FS_INLINE v16 v_swap(v16 x) { return PAIR(_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)); }
 FS_INLINE v16 v_keep_n(v16 x, v16 y, int n)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -33,6 +33,7 @@ FS_INLINE v16 v_div(v16 x, v16 y) { return _mm512_div_ps(x, y); }
 FS_INLINE v16 v_max(v16 x, v16 y) { return _mm512_max_ps(x, y); }
 FS_INLINE v16 v_min(v16 x, v16 y) { return _mm512_min_ps(x, y); }
 FS_INLINE v16 v_abs(v16 x) { return _mm512_abs_ps(x); }
+FS_INLINE v16 v_swap(v16 x) { return _mm512_permute_ps(x, 0xb1); }
 FS_INLINE v16 v_keep_n(v16 x, v16 y, int n) { return _mm512_mask_mov_ps(y, lanes_below(n), x); }
 FS_INLINE v16 v_scale2(v16 p, v16 t)
 {

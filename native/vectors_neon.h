@@ -100,6 +100,10 @@ FS_INLINE float32x4_t keep_below(float32x4_t x, float32x4_t y, int n)
     static const int32_t LANE[4] = {0, 1, 2, 3};
     return vbslq_f32(vcgtq_s32(vdupq_n_s32(n), vld1q_s32(LANE)), x, y);
 }
+FS_INLINE v16 v_swap(v16 x)
+{
+    return (v16){vrev64q_f32(x.a), vrev64q_f32(x.b), vrev64q_f32(x.c), vrev64q_f32(x.d)};
+}
 FS_INLINE v16 v_keep_n(v16 x, v16 y, int n)
 {
     return (v16){keep_below(x.a, y.a, n), keep_below(x.b, y.b, n - 4),
