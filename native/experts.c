@@ -60,7 +60,7 @@ static void spread(const fs_worker *w, const fs_op *op, int32_t kind)
         const float *x = fs_row_of(w, op->x, i / op->used);
         if (kind < FS_Q8)
             memcpy(m->mixing.input.f + to * m->f_stride, x, (size_t)op->x.width * sizeof(float));
-        fs_round_row(m, kind, x, op->x.width, &m->mixing.input, to);
+        fs_round_row(m, kind, x, op->x.width, &m->mixing.input, to, 1);
     }
 }
 
@@ -116,7 +116,7 @@ static void activate(const fs_worker *w, const fs_op *op, int32_t kind)
         float *f = m->mixing.input.f + i * m->f_stride;
         m->kernels.activate(op->activation, m->mixing.gate + i * stride, m->mixing.up + i * stride,
                             op->hidden, f);
-        fs_round_row(m, kind, f, op->hidden, &m->mixing.input, i);
+        fs_round_row(m, kind, f, op->hidden, &m->mixing.input, i, 1);
     }
 }
 

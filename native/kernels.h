@@ -142,6 +142,9 @@ typedef struct fs_kernels {
     /* the same with a scale for FS_SUPER blocks: scale [ceil(blocks / FS_SUPER)] */
     void (*quantise_wide)(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                           int32_t *shift);
+    /* With so many rows and more, matmuls of Q8 and Q4 read no shift: quantise_wide() may be given
+     * NULL for it. 0: they always do. */
+    int32_t sumless;
     /* Rope: x: [width], in pairs (i, i + width / 2) where `half`, else (2i, 2i + 1), the first times the
      * cosine minus the second times the sine, the second times the cosine plus the first times the sine;
      * turns: [width] cosines for each number of x, then [width] sines, those for firsts negative. */

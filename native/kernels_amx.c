@@ -457,6 +457,7 @@ fs_kernels fs_kernels_amx(void)
 {
     fs_kernels kernels = fs_kernels_avx512();
     kernels.name = "amx_int8";
+    kernels.sumless = FEWEST;
     for (int kind = 0; kind < FS_KINDS; kind++)
         if (TILED[kind]) kernels.matmul[kind] = matmul;
     return kernels;

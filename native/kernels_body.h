@@ -19,8 +19,8 @@ FS_INLINE int32_t fs_two(int32_t first, int32_t second)
     return (int32_t)((uint32_t)second << 16 | ((uint32_t)first & 0xffff));
 }
 
-/* GROUP activations share a scale: 32, or 256 */
-FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t offset, int8_t *q,
+/* GROUP activations share a scale: 32, or 256; SUMS: whether there is a shift */
+FS_INLINE void fs_round(const int GROUP, const int SUMS, const float *x, int32_t width, int32_t offset, int8_t *q,
                         float *scale, int32_t *shift)
 {
     for (int32_t group = 0; group < width; group += GROUP, scale++) {
@@ -32,7 +32,7 @@ FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t 
         /* below 1e-30 the inverse could overflow: such a block counts as zero */
         const v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
         *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
-        for (int32_t i = group; i < end; i += FS_BLOCK, q += FS_BLOCK, shift++) {
+        for (int32_t i = group; i < end; i += FS_BLOCK, q += FS_BLOCK, shift += SUMS) {
             const int n = end - i;
             v16 a = n >= FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
             v16 b = n >= FS_BLOCK ? v_load(x + i + FS_LANES)
@@ -40,6 +40,7 @@ FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t 
                                    : v_set(0.0f);
             int32_t first = v_store_i8(q, v_mul(a, inverse));
             int32_t second = v_store_i8(q + FS_LANES, v_mul(b, inverse));
+            if (!SUMS) continue;
             const int32_t block = i / FS_BLOCK;
             if (offset == FS_HALVES)
                 *shift = fs_two(first, second);
@@ -56,13 +57,16 @@ FS_INLINE void fs_round(const int GROUP, const float *x, int32_t width, int32_t 
 static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                         int32_t *shift)
 {
-    fs_round(FS_BLOCK, x, width, offset, q, scale, shift);
+    fs_round(FS_BLOCK, 1, x, width, offset, q, scale, shift);
 }
 
 static void fs_quantise_wide(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
                              int32_t *shift)
 {
-    fs_round(FS_SUPER * FS_BLOCK, x, width, offset, q, scale, shift);
+    if (shift)
+        fs_round(FS_SUPER * FS_BLOCK, 1, x, width, offset, q, scale, shift);
+    else
+        fs_round(FS_SUPER * FS_BLOCK, 0, x, width, offset, q, scale, NULL);
 }
 
 /* One row: what is prefetched stands `far` bytes behind what is read now, from block `turn` on

@@ -58,7 +58,7 @@ static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
             fs_activate_row(w, op, row, f);
         x = f;
     }
-    fs_round_row(m, matrix->kind, x, op->x.width, into, into_row);
+    fs_round_row(m, matrix->kind, x, op->x.width, into, into_row, w->rows);
 }
 
 /* What this thread will most likely read of weights behind operation op: its part of the next matrix,

@@ -75,14 +75,16 @@ static inline float *fs_row_of(const fs_worker *w, fs_slice s, int32_t row)
     return m->buffers[s.buffer].data + row * m->buffers[s.buffer].stride + s.start;
 }
 
-/* A matmul's input of floats x as its weights' kind wants it: blocks of `into`, row into_row. */
+/* A matmul's input of floats x as its weights' kind wants it, where there are as many `rows` of it:
+ * blocks of `into`, row into_row. */
 static inline void fs_round_row(const fs_model *m, int32_t kind, const float *x, int32_t width,
-                                const fs_prepared *into, int64_t into_row)
+                                const fs_prepared *into, int64_t into_row, int32_t rows)
 {
     if (kind < FS_Q8) return;
+    const int sums = !m->kernels.sumless || rows < m->kernels.sumless || kind > FS_Q4;
     (fs_is_wide(kind) ? m->kernels.quantise_wide : m->kernels.quantise)(
         x, width, fs_offset(kind), into->q + into_row * m->q_stride,
-        into->scale + into_row * m->b_stride, into->shift + into_row * m->b_stride);
+        into->scale + into_row * m->b_stride, sums ? into->shift + into_row * m->b_stride : NULL);
 }
 
 #endif
