@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fireside.engine.arrays import np
 from fireside.engine.bursts import Told, burst_for
@@ -24,6 +24,7 @@ from fireside.engine.events import (
 )
 from fireside.engine.executors import Aborted, Rows
 from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
+from fireside.engine.samplers.chain import LogitsRow
 from fireside.engine.speculation import Draft, Speculation, Speculator, check, drafts
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from fireside.engine.model import Model
 
 T = TypeVar("T")
-Logits: TypeAlias = "NDArray[np.float32] | memoryview[float]"  # [vocab]; of bursts the latter
 Overflow = Literal["slide", "stop"]
 CHUNK = 128  # tokens of one prefill step: small enough that progress and abort are prompt
 
@@ -67,7 +67,7 @@ class Session:
         self.ids: list[int] = []
         self.reused = 0  # tokens that the last reading found in the cache
         self._cache = model.executor.new_cache(self.context)
-        self._logits: Logits | None = None  # those after self.ids
+        self._logits: LogitsRow | None = None  # those after self.ids
         self._abort = threading.Event()
         self._running = False
         self.speculator = self._new_speculator()
@@ -127,7 +127,7 @@ class Session:
         return [*ids[:kept], *ids[kept + dropped :]], dropped
 
     def _prefill(
-        self, ids: list[int], finish: Callable[[int], Logits] | None = None
+        self, ids: list[int], finish: Callable[[int], LogitsRow] | None = None
     ) -> Iterator[PrefillProgress]:
         """Compute what the cache lacks, in chunks; sets `ids` and `_logits`.
 
@@ -152,7 +152,7 @@ class Session:
             chunk = ids[start : start + CHUNK]
             last = start + len(chunk) == len(ids)
             if last and finish:
-                logits: Logits = finish(len(chunk))
+                logits: LogitsRow = finish(len(chunk))
             elif last:
                 logits = self._step(chunk, start, "last")[0]
             else:
@@ -166,7 +166,7 @@ class Session:
         self._push(token)
         return self.logits
 
-    def _push(self, token: int, guess: Sequence[int] = ()) -> list[NDArray[np.float32]]:
+    def _push(self, token: int, guess: Sequence[int] = ()) -> Sequence[LogitsRow]:
         """Compute one more token, for which there must be room, and behind it what is guessed.
 
         The timeline grows by `token` alone; returned are the logits after each guessed token,
@@ -174,16 +174,16 @@ class Session:
         """
         logits = self._step([token, *guess], len(self.ids), "all" if guess else "last")
         self._accept(token, logits[0])
-        return list(logits[1:])
+        return logits[1:]
 
-    def _accept(self, token: int, logits: Logits | None) -> None:
+    def _accept(self, token: int, logits: LogitsRow | None) -> None:
         """The timeline grows by a token that the cache holds already; None: logits not kept."""
         self.ids.append(token)
         self._logits = logits
 
-    def _step(self, chunk: list[int], start: int, rows: Rows) -> NDArray[np.float32]:
-        tokens = np.array(chunk, np.int32)
-        return self._insist(lambda: self.model.executor.step(self._cache, tokens, start, rows))
+    def _step(self, chunk: list[int], start: int, rows: Rows) -> Sequence[LogitsRow]:
+        executor, cache = self.model.executor, self._cache
+        return self._insist(lambda: executor.step_rows(cache, chunk, start, rows))
 
     def _insist(self, step: Callable[[], T]) -> T:
         """What `step` returns; it is a step of the executor on this session's cache."""
@@ -267,8 +267,8 @@ class Run:
         self.detokenizer = Detokenizer(model.tokenizer, ids)
         self.burst = None if alternatives else burst_for(model.executor, chain, model.end_ids)
         self.drawn: deque[Choice] = deque()  # by the last burst; the cache holds all but the last
-        self.after: Logits | None = None  # those of which the last was drawn
-        self.ahead: deque[tuple[int, NDArray[np.float32]]] = deque()  # guessed, with logits after
+        self.after: LogitsRow | None = None  # those of which the last was drawn
+        self.ahead: deque[tuple[int, LogitsRow]] = deque()  # guessed, with logits after
         self.guessed = self.accepted = 0
         self.dropped = 0
         self.prefill_tokens = self.reused_tokens = 0
@@ -375,7 +375,7 @@ class Run:
             speculator.tell(len(guess), time.perf_counter() - started)
         self.guessed += len(guess)
 
-    def _read_and_draw(self, fresh: int) -> Logits:
+    def _read_and_draw(self, fresh: int) -> LogitsRow:
         """Compute the last `fresh` ids of the text and draw the one behind, in one call into C."""
         told = self._burst(len(self.session.ids), 1, fresh)
         return told.logits
@@ -405,8 +405,9 @@ class Run:
     def _choose(self) -> Choice:
         if self.drawn:
             return self.drawn.popleft()
-        text = self.text
-        return self.chain.choose(self.session.logits, text, len(text), self.alternatives)
+        text, logits = self.text, self.session._logits
+        assert logits is not None
+        return self.chain.choose(logits, text, len(text), self.alternatives)
 
     def _alternatives(self, choice: Choice) -> tuple[Alternative, ...]:
         tokenizer = self.session.model.tokenizer

@@ -99,7 +99,8 @@ def test_a_file_cut_short_while_it_is_loaded(tmp_path: Path, kernels: str) -> No
 IMPORTED = """
 import os, sys
 from fireside.app.cli import main
-code = main(["write", "--model", sys.argv[1], "-n", "1", "--kernels", sys.argv[2], "a"])
+arguments = ["-n", "60", "-t", "0", "--stats"] if len(sys.argv) > 3 else ["-n", "1"]
+code = main(["write", "--model", sys.argv[1], *arguments, "--kernels", sys.argv[2], "a"])
 assert code == 0
 print("\\n" + " ".join(sys.modules))
 print(os.environ.get("OPENBLAS_NUM_THREADS"))
@@ -119,6 +120,9 @@ def test_a_story_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     names |= {"executors.numpy_executor", "tokenizers.bpe"}
     assert "numpy" not in modules.split()  # C computes, and a short story needs no array
     assert names.isdisjoint(m.removeprefix("fireside.engine.") for m in modules.split())
+    *_, modules, _ = run(IMPORTED, path, "native", "guesses", **os_environ).splitlines()
+    assert "fireside.engine.speculation.lookup" in modules.split()
+    assert "numpy" not in modules.split()  # nor do guesses
 
 
 @native

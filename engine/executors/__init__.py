@@ -19,6 +19,8 @@ from fireside.engine.records import record
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fireside.engine.samplers.chain import LogitsRow
+
 Quant = Literal["none", "f16", "q8", "q4"]
 QUANTS: tuple[Quant, ...] = ("none", "f16", "q8", "q4")
 """How matrices are kept: as the file has them, as halfs, as int8 or 4-bit blocks."""
@@ -96,6 +98,13 @@ class Executor(Protocol):
         a new array of logits [m, vocab] with m = 1, n or 0 as `rows` says. Raises Aborted.
         The result does not depend on how a text is cut into steps, nor on the thread count.
         """
+        ...
+
+    def step_rows(
+        self, cache: Cache, tokens: list[int], position: int, rows: Rows
+    ) -> Sequence[LogitsRow]:
+        """`step`, the logits [vocab] of each of the m rows by themselves: no array where none is
+        needed."""
         ...
 
     def step_batch(self, parts: Sequence[Part]) -> NDArray[np.float32]:

@@ -55,6 +55,7 @@ class NativeExecutor:
         self, plan: Plan, weights: NativeWeights, isa: str, threads: int, kv: KV = "f16"
     ) -> None:
         self._ffi, self._lib, _ = ffi, lib, _ = load()
+        self._new = ffi.new_allocator(should_clear_after_alloc=False)
         self._rows_all, self._rows_last = lib.FS_ROWS_ALL, lib.FS_ROWS_LAST
         self._rows_none = lib.FS_ROWS_NONE
         self.isa, number = choose_isa(isa)
@@ -105,15 +106,30 @@ class NativeExecutor:
         self, cache: Cache, tokens: NDArray[np.int32], position: int, rows: Rows
     ) -> NDArray[np.float32]:
         """See Executor.step."""
-        return self._step([(cache, tokens, position)], rows)
+        return self._array(*self._step([(cache, tokens, position)], rows))
+
+    def step_rows(
+        self, cache: Cache, tokens: list[int], position: int, rows: Rows
+    ) -> list[memoryview[float]]:
+        """See Executor.step_rows; without NumPy."""
+        count, out = self._step([(cache, tokens, position)], rows)
+        view, size = memoryview(self._ffi.buffer(out)).cast("B"), 4 * self.vocab
+        return [view[i * size : (i + 1) * size].cast("f") for i in range(count)]
 
     def step_batch(self, parts: Sequence[Part]) -> NDArray[np.float32]:
         """See Executor.step_batch."""
         if len({id(cache) for cache, _, _ in parts}) != len(parts):
             raise RuntimeError("a cache can be only once in a step")
-        return self._step(parts, "last")
+        return self._array(*self._step(parts, "last"))
 
-    def _step(self, parts: Sequence[Part], rows: Rows) -> NDArray[np.float32]:
+    def _array(self, count: int, out: Any) -> NDArray[np.float32]:
+        shape = count, self.vocab
+        return np.frombuffer(self._ffi.buffer(out), np.float32, count * self.vocab).reshape(shape)
+
+    def _step(
+        self, parts: Sequence[tuple[Cache, NDArray[np.int32] | list[int], int]], rows: Rows
+    ) -> tuple[int, Any]:
+        """(rows of logits, where they are)."""
         # A step has taken the interpreter out of the core's caches: here every line counts.
         ffi, lib = self._ffi, self._lib
         described = ffi.new("fs_part[]", len(parts))
@@ -124,7 +140,10 @@ class NativeExecutor:
                 raise RuntimeError(
                     f"{n} tokens at {position} do not fit {cache.capacity} positions"
                 )
-            kept.append(pointer(tokens, np.int32, (n,), "int32_t[]"))
+            if isinstance(tokens, list):
+                kept.append(ffi.new("int32_t[]", tokens))
+            else:
+                kept.append(pointer(tokens, np.int32, (n,), "int32_t[]"))
             part.cache, part.tokens = self._own(cache).handle, kept[-1]
             part.n, part.position = n, position
         if rows == "all":
@@ -133,13 +152,12 @@ class NativeExecutor:
             count, which = len(parts), self._rows_last
         else:
             count, which = 0, self._rows_none
-        logits = np.empty((count, self.vocab), np.float32)
-        out = ffi.from_buffer("float[]", logits)
+        out = self._new("float[]", max(count * self.vocab, 1))
         with self._lock:
             status = lib.fs_step(self._model, described, len(parts), which, out)
         if status:
             _check(status)
-        return logits
+        return count, out
 
     def tell(self, cache: Cache, telling: Any) -> None:
         """Run an fs_telling, all set but for the cache: see bursts.py. Raises as `step` does."""

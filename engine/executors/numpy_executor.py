@@ -256,6 +256,10 @@ class NumpyExecutor:
         """See Executor.abort."""
         self._abort.set()
 
+    def step_rows(self, cache: Cache, tokens: list[int], position: int, rows: Rows) -> list[Array]:
+        """See Executor.step_rows."""
+        return list(self.step(cache, np.array(tokens, np.int32), position, rows))
+
     def step(self, cache: Cache, tokens: NDArray[np.int32], position: int, rows: Rows) -> Array:
         """See Executor.step."""
         assert isinstance(cache, NumpyCache)

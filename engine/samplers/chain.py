@@ -19,6 +19,8 @@ from fireside.engine.samplers.parameters import Sampling
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LogitsRow: TypeAlias = "NDArray[np.float32] | memoryview[float]"  # [vocab], float32
+
 Logits: TypeAlias = "NDArray[np.float64]"
 Ids: TypeAlias = "NDArray[np.int64]"
 
@@ -174,12 +176,13 @@ class Chain:
 
     def choose(
         self,
-        logits: NDArray[np.float32],
+        row: LogitsRow,
         history: Sequence[int],
         position: int,
         alternatives: int = 0,
     ) -> Choice:
         """Draw the token at `position` of the text."""
+        logits = np.asarray(row)
         if not np.isfinite(logits).all():
             raise not_finite()
         values = self.penalised(logits, history)

@@ -6,15 +6,11 @@ The two agree but where a sum of probabilities lies within a float's rounding of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from fireside.engine.arrays import np
 from fireside.engine.errors import not_finite
-from fireside.engine.samplers.chain import Chain, Choice, uniform
+from fireside.engine.samplers.chain import Chain, Choice, LogitsRow, uniform
 from fireside.engine.samplers.parameters import Sampling
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class NativeChain(Chain):
@@ -25,7 +21,6 @@ class NativeChain(Chain):
 
         super().__init__(sampling, seed)
         self._ffi, self._lib, _ = native_library.load()
-        self._pointer = native_library.pointer
         self.settings = self._ffi.new("fs_sampling *")
         s, c = sampling, self.settings
         c.temperature, c.top_k, c.top_p = s.temperature, s.top_k, s.top_p
@@ -44,30 +39,32 @@ class NativeChain(Chain):
 
     def choose(
         self,
-        logits: NDArray[np.float32],
+        row: LogitsRow,
         history: Sequence[int],
         position: int,
         alternatives: int = 0,
     ) -> Choice:
         """See Chain.choose."""
-        vocab = len(logits)
-        recent = np.array(self.recent(history), np.int32)
+        ffi, view = self._ffi, memoryview(cast("memoryview[float]", row))
+        if view.format != "f" or view.ndim != 1 or not view.c_contiguous:
+            raise RuntimeError(f"expected contiguous float32, got {view.format} {view.shape}")
+        vocab = len(view)
+        recent = self.recent(history)
         alternatives = min(alternatives, vocab)
-        ids = np.empty(1 + alternatives, np.int32)
-        p = np.empty(1 + alternatives, np.float64)
+        ids = ffi.new("int32_t[]", 1 + alternatives)
+        p = ffi.new("double[]", 1 + alternatives)
         failed = self._lib.fs_sample(
-            self._pointer(logits, np.float32, (vocab,), "float[]"),
+            ffi.from_buffer("float[]", view),
             vocab,
             self.settings,
-            self._pointer(recent, np.int32, recent.shape, "int32_t[]"),
+            ffi.new("int32_t[]", list(recent)),
             len(recent),
             uniform(self.seed, position),
             alternatives,
-            self._pointer(ids, np.int32, ids.shape, "int32_t[]"),
-            self._pointer(p, np.float64, p.shape, "double[]"),
+            ids,
+            p,
             self.scratch(vocab),
         )
         if failed:
             raise not_finite()
-        best = tuple(zip(ids[1:].tolist(), p[1:].tolist(), strict=True))
-        return Choice(int(ids[0]), float(p[0]), best)
+        return Choice(ids[0], p[0], tuple(zip(list(ids)[1:], list(p)[1:], strict=True)))

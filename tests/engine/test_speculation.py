@@ -120,7 +120,7 @@ def test_right_guesses_save_steps_and_are_counted(model: Model) -> None:
             return self.future[here : here + min(4, room)]
 
     steps = 0
-    step = model.executor.step
+    step = model.executor.step_rows
 
     def count(*arguments: object) -> np.ndarray:
         nonlocal steps
@@ -129,11 +129,11 @@ def test_right_guesses_save_steps_and_are_counted(model: Model) -> None:
 
     session = model.session()
     session.speculator = Oracle([1, 270, *plain.ids])
-    model.executor.step = count  # type: ignore[method-assign,assignment]
+    model.executor.step_rows = count  # type: ignore[method-assign,assignment]
     try:
         guessed = finished(story(session, GREEDY, 40))
     finally:
-        del model.executor.step
+        del model.executor.step_rows
     assert guessed.ids == plain.ids
     assert steps <= 1 + -(-len(plain.ids) // 5) + 1
     s = guessed.statistics
