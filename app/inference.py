@@ -221,8 +221,6 @@ class Inference:
             self._not_loaded(LoadCancelled(job, spec))
         except Exception as error:
             self._not_loaded(LoadFailed(job, spec, describe(error)))
-        else:
-            import numpy  # noqa: F401  (guesses need it: now, not in the middle of a story)
 
     def _read(
         self, job: int, path: Path, spec: ModelSpec, progress: Callable[[int, int], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +13,11 @@ from tests.formats_table import Check, Table
 
 settings.register_profile("fireside", deadline=None)  # time is measured by benchmarks, not by tests
 settings.load_profile("fireside")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every program that
+# they start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
