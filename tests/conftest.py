@@ -14,10 +14,12 @@ from tests.formats_table import Check, Table
 settings.register_profile("fireside", deadline=None)  # time is measured by benchmarks, not by tests
 settings.load_profile("fireside")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and every program that
-# they start would inherit that.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Started in the background or by nohup the tests ignore Ctrl-C or a terminal that is gone, and
+# every program that they start would inherit that.
+for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL if name != "SIGINT" else signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
