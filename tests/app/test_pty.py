@@ -226,6 +226,25 @@ def test_a_terminal_that_is_closed_ends_the_program(
         assert len(library.text(story.id)) > len("Once upon")
 
 
+def test_it_may_be_told_to_go_on_at_any_moment(open_program: Open, tmp_path: Path) -> None:
+    """Within the handler of SIGCONT it would wait for itself, if it is just about to write."""
+    terminal = open_program()
+    terminal.shows("tiny · as is")
+    terminal.send("Once upon\r")
+    terminal.shows("esc stop")
+    for _ in range(60):
+        terminal.process.kill(signal.SIGCONT)
+        end = time.monotonic() + 0.03
+        while time.monotonic() < end:
+            terminal.read()
+    terminal.send(ESCAPE)
+    time.sleep(1)
+    terminal.read()
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert stored(tmp_path).startswith("Once upon")
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_terminal_that_goes_away_loses_nothing(
     open_program: Open, tmp_path: Path, number: signal.Signals
