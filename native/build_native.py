@@ -19,6 +19,7 @@ SOURCES = (
     "team.c",
     "step.c",
     "rowwise.c",
+    "attention.c",
     "experts.c",
     "kernels_reference.c",
     "kernels_avx2.c",

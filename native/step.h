@@ -45,7 +45,7 @@ typedef struct {
 #define FS_MOST_PIECES 65535
 int fs_take(const fs_worker *w, int32_t n, int32_t least, fs_pieces *pieces);
 
-/* Operations (rowwise.c, experts.c), see plan.py; each leaves its threads to meet afterwards. */
+/* Operations (rowwise.c, attention.c, experts.c), see plan.py; each leaves its threads to meet afterwards. */
 void fs_embed(const fs_worker *w, const fs_op *op);
 void fs_norm(const fs_worker *w, const fs_op *op);
 void fs_activate(const fs_worker *w, const fs_op *op);
@@ -55,6 +55,8 @@ void fs_scale(const fs_worker *w, const fs_op *op);
 void fs_norm_row(const fs_worker *w, const fs_op *op, const float *x, float *y);
 void fs_activate_row(const fs_worker *w, const fs_op *op, int32_t row, float *out);
 void fs_experts(const fs_worker *w, const fs_op *op);
+void fs_rope(const fs_worker *w, const fs_op *op);
+void fs_attention(const fs_worker *w, const fs_op *op);
 
 static inline int fs_aborted(const fs_worker *w)
 {
@@ -73,6 +75,12 @@ static inline float *fs_row_of(const fs_worker *w, fs_slice s, int32_t row)
     const fs_model *m = w->run->model;
     if (s.buffer < 0) return w->run->logits + (int64_t)row * s.width + s.start;
     return m->buffers[s.buffer].data + row * m->buffers[s.buffer].stride + s.start;
+}
+
+/* floats from a row of it to the next */
+static inline int64_t fs_stride_of(const fs_worker *w, fs_slice s)
+{
+    return s.buffer < 0 ? s.width : w->run->model->buffers[s.buffer].stride;
 }
 
 /* A matmul's input of floats x as its weights' kind wants it, where there are as many `rows` of it:
