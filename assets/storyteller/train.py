@@ -109,6 +109,112 @@ def held_out_loss(model: Storyteller, documents: data.Documents, limit: int = 40
     return total / count
 
 
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0  # of the next batch in its epoch
+    seen: int = 0  # tokens
+    seconds: float = 0.0
+    books: float = 0.0  # the epoch's share of book passages
+
+
+class Run:
+    """A model in training, with all that its checkpoint holds."""
+
+    def __init__(self, config: Config, recipe: Recipe, device: str, compiled: bool) -> None:
+        """Create a new one, with random weights."""
+        self.recipe, self.device = recipe, device
+        self.model = Storyteller(config, recipe.dropout).to(device).train()
+        self.optimizers = make_optimizers(self.model, recipe)
+        self.progress = Progress(books=recipe.books)
+        self.start = ""  # the file that the first weights are from
+        self._plain = self._fast = self.model.hidden_states
+        if compiled:
+            self._fast = torch.compile(self._plain, dynamic=True)
+        self.model.hidden_states = self._fast
+        self.average = self._weights()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def begin_with(self, path: Path, tokens: Path) -> None:
+        """Begin with the weights of a GGUF file instead."""
+        load_start(self.model, path, tokens)
+        self.start = path.name
+        self.average = self._weights()
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.progress = Progress(*state["progress"])
+        self.start = state["start"]
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the checkpoint, as a whole or not at all."""
+        state = {
+            "config": dataclasses.asdict(self.model.config),
+            "recipe": dataclasses.asdict(self.recipe),
+            "start": self.start,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "progress": dataclasses.astuple(self.progress),
+        }
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").replace(checkpoint)
+
+    @property
+    def share(self) -> float:
+        """How much of the run lies behind, 0 to 1."""
+        return done(self.progress.step, self.progress.seconds, self.recipe)
+
+    def batches(self, tokens: Path) -> list[list[np.ndarray]]:
+        """What the epoch consists of; at its beginning its share of books is chosen."""
+        r, now = self.recipe, self.progress
+        if now.position == 0:
+            # none are left when the learning rate begins to fall
+            now.books = r.books * max(0.0, 1 - self.share / (1 - r.decay))
+        context = self.model.config.context
+        return data.epoch_batches(
+            tokens, r.seed, now.epoch, r.batch_tokens, context, r.swapped, now.books, r.joined
+        )
+
+    def learn(self, batch: list[np.ndarray]) -> tuple[float, float]:
+        """One step; returns the loss in nats a token and the factor of the learning rates."""
+        r, now = self.recipe, self.progress
+        inputs, targets = data.pad(batch)
+        x, y = torch.from_numpy(inputs).to(self.device), torch.from_numpy(targets).to(self.device)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+            loss = self.model.loss(x, y)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        factor = learning_rate(now.step, self.share, r)
+        for optimizer, lr in zip(self.optimizers, (r.matrix_lr, r.vector_lr), strict=True):
+            optimizer.param_groups[0]["lr"] = lr * factor
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - min(r.average, now.step / (now.step + 10)))
+        now.step, now.position = now.step + 1, now.position + 1
+        now.seen += int((targets >= 0).sum())
+        return loss.item(), factor
+
+    def held_out(self, documents: data.Documents, limit: int) -> float:
+        """Loss on stories that are not trained on."""
+        self.model.hidden_states = self._plain  # another mode would be compiled anew
+        loss = held_out_loss(self.model, documents, limit)
+        self.model.hidden_states = self._fast
+        return loss
+
+
 def train(
     config: Config,
     recipe: Recipe,
@@ -124,95 +230,40 @@ def train(
     `start` is a GGUF file of export.py's whose weights a new run begins with, instead of random
     ones; the optimisers begin anew. A run that is there already goes on as it was.
     """
-    run, tokens = work / "run", work / "data"
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoint = run / "checkpoint.pt"
+    folder, tokens = work / "run", work / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
     torch.manual_seed(recipe.seed)
-    model = Storyteller(config, recipe.dropout).to(device).train()
-    if start:
-        load_start(model, start, tokens)
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizers = make_optimizers(model, recipe)
-    step, epoch, position, seen, seconds, books = 0, 0, 0, 0, 0.0, recipe.books
+    run = Run(config, recipe, device, compiled)
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        average = state["average"]
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        step, epoch, position, seen, seconds, books = state["progress"]
-        print(f"going on from step {step}", flush=True)
-    plain = model.hidden_states
-    fast = torch.compile(plain, dynamic=True) if compiled else plain
-    model.hidden_states = fast
-
-    def save() -> None:
-        state = {
-            "config": dataclasses.asdict(config),
-            "recipe": dataclasses.asdict(recipe),
-            "start": start.name if start else "",
-            "model": model.state_dict(),
-            "average": average,
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "progress": (step, epoch, position, seen, seconds, books),
-        }
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
-
-    valid = data.Documents.open(tokens / "valid")
-    smooth, saved_at, started = 0.0, time.monotonic(), time.monotonic() - seconds
-    batches: list[list[np.ndarray]] = []
+        run.restore(checkpoint)
+        print(f"going on from step {run.progress.step}", flush=True)
+    elif start:
+        run.begin_with(start, tokens)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
-    share = done(step, seconds, recipe)
-    while share < 1 and not stopped:
-        if position == 0:
-            # none are left when the learning rate begins to fall
-            books = recipe.books * max(0.0, 1 - share / (1 - recipe.decay))
-        if not batches:
-            batches = data.epoch_batches(
-                tokens,
-                recipe.seed,
-                epoch,
-                recipe.batch_tokens,
-                config.context,
-                recipe.swapped,
-                books,
-                recipe.joined,
-            )
-        inputs, targets = data.pad(batches[position])
-        x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
-            loss = model.loss(x, y)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate(step, share, recipe)
-        for optimizer, lr in zip(optimizers, (recipe.matrix_lr, recipe.vector_lr), strict=True):
-            optimizer.param_groups[0]["lr"] = lr * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                average[name].lerp_(value, 1 - min(recipe.average, step / (step + 10)))
 
-        smooth += (loss.item() - smooth) * (0.02 if smooth else 1.0)
-        step, position, seen = step + 1, position + 1, seen + int((targets >= 0).sum())
-        seconds = time.monotonic() - started
-        share = done(step, seconds, recipe)
-        if position == len(batches):
-            epoch, position, batches = epoch + 1, 0, []
-        if step % 50 == 0:
-            speed = seen / seconds
-            print(f"{step} loss {smooth:.4f} {speed:.0f} tok/s {seconds / 60:.1f} min", flush=True)
-        if step % eval_every == 0 or share == 1:
-            model.hidden_states = plain  # another mode would be compiled anew
-            held_out = held_out_loss(model, valid, 400 if share == 1 else 100)
-            model.hidden_states = fast
-            log(run / "curve.csv", step, seen, seconds, factor, smooth, held_out)
-            print(f"{step} held out {held_out:.4f} (epoch {epoch})", flush=True)
-        if time.monotonic() - saved_at > 60 * save_minutes or share == 1 or stopped:
-            save()
+    valid = data.Documents.open(tokens / "valid")
+    now, smooth, batches = run.progress, 0.0, []
+    saved_at, started = time.monotonic(), time.monotonic() - now.seconds
+    while run.share < 1 and not stopped:
+        batches = batches or run.batches(tokens)
+        loss, factor = run.learn(batches[now.position])
+        smooth += (loss - smooth) * (0.02 if smooth else 1.0)
+        now.seconds = time.monotonic() - started
+        over = run.share == 1
+        if now.position == len(batches):
+            now.epoch, now.position, batches = now.epoch + 1, 0, []
+        if now.step % 50 == 0:
+            took = f"{now.seen / now.seconds:.0f} tok/s {now.seconds / 60:.1f} min"
+            print(f"{now.step} loss {smooth:.4f} {took}", flush=True)
+        if now.step % eval_every == 0 or over:
+            held_out = run.held_out(valid, 400 if over else 100)
+            log(folder / "curve.csv", now.step, now.seen, now.seconds, factor, smooth, held_out)
+            print(f"{now.step} held out {held_out:.4f} (epoch {now.epoch})", flush=True)
+        if time.monotonic() - saved_at > 60 * save_minutes or over or stopped:
+            run.save(checkpoint)
             saved_at = time.monotonic()
     return checkpoint
 
