@@ -167,7 +167,7 @@ class Settings:
     )
     max_tokens: int = _setting(
         0,
-        "Tokens to write at most.",
+        "Tokens to write at most; 0 = no limit.",
         minimum=0,
         unset="until the model ends the text or the context is full",
     )
