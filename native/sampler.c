@@ -2,7 +2,7 @@
  *
  * The passes over the whole vocabulary (largest, sum of weights; sampler_passes.h) are float
  * loops that the compiler vectorises, once for every instruction set; sums run in 16 lanes, so
- * every instruction set gives the same bits. What is left of the vocabulary is small, and is sorted
+ * every instruction set gives the same bits. Behind a step of one row its threads share them. What is left of the vocabulary is small, and is sorted
  * and summed in double like the Python chain. */
 
 #include "sampler.h"
@@ -320,20 +320,23 @@ static int32_t penalise(float *x, int32_t vocab, const fs_sampling *s, const int
     return finite;
 }
 
-/* ---- the chain ---- */
+/* ---- scratch ---- */
 
 typedef struct scratch {
     float *x;         /* [vocab] penalised logits */
-    float *peaks;     /* [vocab / PEAK + 1] */
     candidate *items; /* [vocab] */
     uint64_t *sorting; /* [2 * vocab] */
     double *weight;   /* [vocab] */
+    fs_survey survey;
 } scratch;
+
+static int32_t count_runs(int32_t vocab) { return (vocab + RUN - 1) / RUN; }
 
 int64_t fs_sample_scratch(int32_t vocab)
 {
-    return (int64_t)vocab * (sizeof(candidate) + 2 * sizeof(uint64_t) + sizeof(double) + sizeof(float)) +
-           (vocab / PEAK + 1) * (int64_t)sizeof(float) + 64;
+    const int64_t of_one = sizeof(candidate) + 2 * sizeof(uint64_t) + sizeof(double) + sizeof(float);
+    const int64_t of_run = sizeof(double) + sizeof(float) * (1 + RUN / PEAK);
+    return vocab * of_one + count_runs(vocab) * of_run;
 }
 
 static scratch lay_out(void *memory, int32_t vocab)
@@ -342,10 +345,51 @@ static scratch lay_out(void *memory, int32_t vocab)
     s.items = memory;
     s.sorting = (uint64_t *)(s.items + vocab);
     s.weight = (double *)(s.sorting + 2 * (int64_t)vocab);
-    s.x = (float *)(s.weight + vocab);
-    s.peaks = s.x + vocab;
+    s.survey.vocab = vocab;
+    s.survey.runs = count_runs(vocab);
+    s.survey.sums = s.weight + vocab;
+    s.survey.best = (float *)(s.survey.sums + s.survey.runs);
+    s.survey.peaks = s.survey.best + s.survey.runs;
+    s.x = s.survey.peaks + s.survey.runs * (RUN / PEAK);
     return s;
 }
+
+/* ---- what is asked of all logits ---- */
+
+fs_survey fs_survey_new(int32_t vocab, void *memory) { return lay_out(memory, vocab).survey; }
+
+static int32_t end_of(int32_t run, int32_t vocab) { return run * RUN < vocab ? run * RUN : vocab; }
+
+void fs_survey_look(const fs_survey *s, const float *x, int32_t begin, int32_t end)
+{
+    for (int32_t run = begin; run < end; run++) {
+        const int32_t start = run * RUN, n = end_of(run + 1, s->vocab) - start;
+        float *peaks = s->peaks + start / PEAK;
+        s->best[run] = find_peaks(x + start, n, peaks) ? find_largest(peaks, (n + PEAK - 1) / PEAK) : NAN;
+    }
+}
+
+void fs_survey_sum(const fs_survey *s, const float *x, int32_t begin, int32_t end)
+{
+    const int32_t start = begin * RUN;
+    sum_runs(x + start, end_of(end, s->vocab) - start, find_largest(s->best, s->runs), s->sums + begin);
+}
+
+static int32_t is_finite(const fs_survey *s)
+{
+    int32_t odd = 0;
+    for (int32_t run = 0; run < s->runs; run++) odd |= isnan(s->best[run]);
+    return !odd;
+}
+
+static double total_of(const fs_survey *s)
+{
+    double total = 0.0;
+    for (int32_t run = 0; run < s->runs; run++) total += s->sums[run];
+    return total;
+}
+
+/* ---- the chain ---- */
 
 static int32_t choose(const float *x, int32_t vocab, float largest, double total,
                       const fs_sampling *s, double uniform, const scratch *room)
@@ -353,33 +397,34 @@ static int32_t choose(const float *x, int32_t vocab, float largest, double total
     pool c = {room->items, 0, 0.0};
     if (s->temperature == 0.0) {
         int32_t i = 0;
-        while (room->peaks[i / PEAK] < largest) i += PEAK;
+        while (room->survey.peaks[i / PEAK] < largest) i += PEAK;
         while (x[i] != largest) i++;
         return i;
     }
     if (s->top_k > 0 && s->top_k < vocab)
-        select_best(x, vocab, room->peaks, s->top_k, &c);
+        select_best(x, vocab, room->survey.peaks, s->top_k, &c);
     else if (s->typical_p >= 1.0 && s->top_p < 1.0)
-        set_aside(x, vocab, room->peaks, largest, total, s, (float *)room->weight, &c);
+        set_aside(x, vocab, room->survey.peaks, largest, total, s, (float *)room->weight, &c);
     else
-        collect(x, vocab, room->peaks, -INFINITY, &c);
+        collect(x, vocab, room->survey.peaks, -INFINITY, &c);
     if (s->typical_p < 1.0) typical(&c, s->typical_p, room->weight);
     if (s->top_p < 1.0) top_p(&c, s->top_p, room->weight, room->sorting);
     if (s->min_p > 0.0) min_p(&c, s->min_p);
     return draw(&c, s->temperature, uniform, room->weight);
 }
 
-int32_t fs_sample(const float *logits, int32_t vocab, const fs_sampling *s, const int32_t *recent,
-                  int32_t n_recent, double uniform, int32_t alternatives, int32_t *out_ids,
-                  double *out_p, void *memory)
+int32_t fs_draw(const float *logits, int32_t vocab, const fs_sampling *s, const int32_t *recent,
+                int32_t n_recent, double uniform, int32_t alternatives, int32_t *out_ids, double *out_p,
+                void *memory)
 {
-    scratch room = lay_out(memory, vocab);
-    if (!find_peaks(logits, vocab, room.peaks)) return -1;
-    float own_largest = find_largest(room.peaks, vocab);
-    double own_total = sum_weights(logits, vocab, own_largest);
+    const scratch room = lay_out(memory, vocab);
+    float *peaks = room.survey.peaks;
+    if (!is_finite(&room.survey)) return -1;
+    const float own_largest = find_largest(room.survey.best, room.survey.runs);
+    const double own_total = total_of(&room.survey);
     if (alternatives > 0) {
         pool best = {room.items, 0, 0.0};
-        select_best(logits, vocab, room.peaks, alternatives, &best);
+        select_best(logits, vocab, peaks, alternatives, &best);
         for (int32_t i = 0; i < best.count; i++) {
             out_ids[1 + i] = best.items[i].id;
             out_p[1 + i] = exp(best.items[i].logit - own_largest) / own_total;
@@ -390,13 +435,26 @@ int32_t fs_sample(const float *logits, int32_t vocab, const fs_sampling *s, cons
     double total = own_total;
     if (n_recent) {
         memcpy(room.x, logits, (size_t)vocab * sizeof *room.x);
-        if (!penalise(room.x, vocab, s, recent, n_recent, room.peaks)) return -1;
+        if (!penalise(room.x, vocab, s, recent, n_recent, peaks)) return -1;
         x = room.x;
-        largest = find_largest(room.peaks, vocab);
-        if (s->top_k <= 0) total = sum_weights(x, vocab, largest); /* set_aside asks for it */
+        largest = find_largest(peaks, (vocab + PEAK - 1) / PEAK);
+        if (s->top_k <= 0) { /* set_aside asks for it */
+            sum_runs(x, vocab, largest, room.survey.sums);
+            total = total_of(&room.survey);
+        }
     }
     int32_t id = choose(x, vocab, largest, total, s, uniform, &room);
     out_ids[0] = id;
     out_p[0] = exp((double)logits[id] - own_largest) / own_total;
     return 0;
+}
+
+int32_t fs_sample(const float *logits, int32_t vocab, const fs_sampling *s, const int32_t *recent,
+                  int32_t n_recent, double uniform, int32_t alternatives, int32_t *out_ids,
+                  double *out_p, void *memory)
+{
+    const fs_survey survey = fs_survey_new(vocab, memory);
+    fs_survey_look(&survey, logits, 0, survey.runs);
+    fs_survey_sum(&survey, logits, 0, survey.runs);
+    return fs_draw(logits, vocab, s, recent, n_recent, uniform, alternatives, out_ids, out_p, memory);
 }

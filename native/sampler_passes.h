@@ -91,10 +91,9 @@ FS_CLONES static uint64_t reaching(const float *x, float least)
     return mask;
 }
 
-/* Sum of e^(x - largest) over x [n]. */
-FS_CLONES static double sum_weights(const float *x, int32_t n, float largest)
+/* Sums of e^(x - largest) over each run of RUN of x [n] -> sums [ceil(n / RUN)]. */
+FS_CLONES static void sum_runs(const float *x, int32_t n, float largest, double *sums)
 {
-    double total = 0.0;
     for (int32_t start = 0; start < n; start += RUN) {
         int32_t end = start + RUN < n ? start + RUN : n, i = start;
         float lane[LANES] = {0};
@@ -103,9 +102,8 @@ FS_CLONES static double sum_weights(const float *x, int32_t n, float largest)
         for (int k = 0; i < end; i++, k++) lane[k] += exp_below(x[i] - largest);
         double sum = 0.0;
         for (int k = 0; k < LANES; k++) sum += lane[k];
-        total += sum;
+        *sums++ = sum;
     }
-    return total;
 }
 
 /* Largest of each run of PEAK of x [n] -> high [ceil(n / PEAK)]; 0 where an x is not finite.
@@ -127,10 +125,10 @@ FS_CLONES static int32_t find_peaks(const float *x, int32_t n, float *high)
     return !odd;
 }
 
-static float find_largest(const float *peaks, int32_t n)
+static float find_largest(const float *x, int32_t n)
 {
-    float largest = peaks[0];
-    for (int32_t i = 1; i <= (n - 1) / PEAK; i++) largest = peaks[i] > largest ? peaks[i] : largest;
+    float largest = x[0];
+    for (int32_t i = 1; i < n; i++) largest = x[i] > largest ? x[i] : largest;
     return largest;
 }
 

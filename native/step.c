@@ -147,6 +147,17 @@ static void fetch_ahead(const fs_worker *w, const fs_op *op)
     mine->ahead_end = (const char *)end;
 }
 
+/* Behind the last operation, each thread of the part that it has mostly computed itself. */
+static void survey(const fs_worker *w)
+{
+    const fs_survey *s = w->run->survey;
+    int32_t begin, end;
+    fs_share(w, s->runs, &begin, &end);
+    fs_survey_look(s, w->run->logits, begin, end);
+    if (fs_meet(w)) return;
+    fs_survey_sum(s, w->run->logits, begin, end);
+}
+
 /* the operations in order, for one thread of the team */
 static void run_ops(fs_worker *w)
 {
@@ -175,6 +186,7 @@ static void run_ops(fs_worker *w)
         if (profile)
             m->spent[op->kind] += fs_nanoseconds() - start - (m->spent[FS_WAITING] - waited);
     }
+    if (w->run->survey) survey(w);
 }
 
 /* ---- a step ---- */
@@ -256,12 +268,13 @@ static int32_t gather(fs_run *run, const fs_part *parts, int32_t n_parts, int32_
     return n;
 }
 
-int32_t fs_step(fs_model *m, const fs_part *parts, int32_t n_parts, int32_t rows, float *logits)
+static int32_t step(fs_model *m, const fs_part *parts, int32_t n_parts, int32_t rows, float *logits,
+                    const fs_survey *survey)
 {
     int32_t status = check(m, parts, n_parts), part = 0, row = 0;
     if (status != FS_DONE) return status;
     if (!reserve(m, parts, n_parts)) return FS_NO_MEMORY;
-    fs_run run = {.model = m, .logits = logits};
+    fs_run run = {.model = m, .logits = logits, .survey = survey};
     run.stop = atomic_load(&m->abort);
     while (part < n_parts && !run.stop) {
         int32_t count = gather(&run, parts, n_parts, rows, &part, &row);
@@ -270,6 +283,16 @@ int32_t fs_step(fs_model *m, const fs_part *parts, int32_t n_parts, int32_t rows
     }
     if (run.stop) atomic_store(&m->abort, 0);
     return run.stop ? FS_ABORTED : FS_DONE;
+}
+
+int32_t fs_step(fs_model *m, const fs_part *parts, int32_t n_parts, int32_t rows, float *logits)
+{
+    return step(m, parts, n_parts, rows, logits, NULL);
+}
+
+int32_t fs_step_surveyed(fs_model *m, const fs_part *part, float *logits, const fs_survey *survey)
+{
+    return step(m, part, 1, FS_ROWS_LAST, logits, survey);
 }
 
 void fs_abort(fs_model *m) { atomic_store(&m->abort, 1); }

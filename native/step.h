@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "model.h"
+#include "sampler.h"
 
 typedef struct {
     fs_model *model;
@@ -12,6 +13,7 @@ typedef struct {
     int32_t n_selected; /* rows of the chunk whose logits are wanted */
     int32_t apart;      /* no two rows of the chunk have the same cache */
     float *logits;      /* of this chunk */
+    const fs_survey *survey; /* of the one row of logits, for a draw; NULL: nobody asks */
     uint32_t meetings;  /* that there have been before this step */
     int32_t stop;       /* the first thread has been told to leave */
     char pad0[64];
@@ -26,6 +28,9 @@ typedef struct {
 } fs_worker;
 
 int64_t fs_nanoseconds(void);
+
+/* fs_step of one part whose last row is wanted, with a survey of its logits. */
+int32_t fs_step_surveyed(fs_model *m, const fs_part *part, float *logits, const fs_survey *survey);
 
 /* All threads of the team meet; returns whether to leave, the same to all of them. */
 int fs_meet(const fs_worker *w);

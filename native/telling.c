@@ -1,5 +1,7 @@
 #include "telling.h"
 
+#include "step.h"
+
 #include <time.h>
 
 static double now(void)
@@ -27,7 +29,7 @@ static int32_t draw(int32_t vocab, fs_telling *t)
     int32_t recent = known;
     if (t->window < 0) recent = 0;
     else if (t->window > 0 && t->window < known) recent = t->window;
-    return fs_sample(t->logits, vocab, t->sampling, t->text + known - recent, recent,
+    return fs_draw(t->logits, vocab, t->sampling, t->text + known - recent, recent,
                      fs_uniform(t->seed, t->place + t->drawn), 0, t->text + known,
                      t->probability + t->drawn, t->scratch);
 }
@@ -41,13 +43,14 @@ static int is_end(const fs_telling *t, int32_t id)
 
 int32_t fs_tell(fs_model *m, int32_t vocab, fs_telling *t)
 {
+    const fs_survey survey = fs_survey_new(vocab, t->scratch);
     const double begun = now();
     double before = begun;
     fs_part part = {t->cache, t->text + t->known - t->fresh, t->fresh, t->position};
     t->drawn = 0;
     t->stepped = 0.0;
     do {
-        int32_t status = fs_step(m, &part, 1, FS_ROWS_LAST, t->logits);
+        int32_t status = fs_step_surveyed(m, &part, t->logits, &survey);
         if (status != FS_DONE) return status;
         t->stepped += now() - before;
         if (draw(vocab, t)) return FS_NOT_FINITE;

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fireside.engine import bursts
+from fireside.engine import architectures, bursts, executors
 from fireside.engine import session as sessions
+from fireside.engine.errors import SamplingError
 from fireside.engine.events import Event, Finished, Token
 from fireside.engine.executors import native_library
+from fireside.engine.executors.native import NativeExecutor
 from fireside.engine.model import Model
-from fireside.engine.samplers import Sampling
+from fireside.engine.samplers import Sampling, chain_for
 from fireside.engine.samplers.chain import uniform
 from tests.engine.test_session import HOT, finished, model
 from tests.engine.test_speculation import SAMPLERS, story, told
+from tests.models import SHAPES, random_checkpoint
 
 __all__ = ["model"]  # a fixture
 
@@ -137,6 +141,57 @@ def test_time_ends_a_burst(native: Model, monkeypatch: pytest.MonkeyPatch) -> No
         end = finished(story(native.session(0, "off"), HOT, 20))
         assert len(end.ids) == 20  # the first of them by the call that reads the prompt
         assert calls == expected
+
+
+def large(vocab: int, threads: int, change: int | None = None) -> NativeExecutor:
+    """A model with a vocabulary of several runs; token `change` has a weight that is infinite."""
+    if missing := native_library.load()[2]:
+        pytest.skip(missing)
+    config = replace(SHAPES["plain"], vocab_size=vocab)
+    checkpoint = random_checkpoint(config, 4, tied=False)
+    if change is not None:
+        checkpoint.tensors["output.weight"].data.view(np.float32)[change * config.dim] = np.inf
+    plan = architectures.get("llama").plan(config, False)
+    executor = executors.get("native").build(plan, checkpoint, "none", threads, None)
+    assert isinstance(executor, NativeExecutor)
+    return executor
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("vocab", [500, 512, 1700])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_threads_that_look_through_the_logits_draw_the_same(
+    name: str, vocab: int, threads: int
+) -> None:
+    alone, team = large(vocab, 1), large(vocab, threads)
+    chain = chain_for(SAMPLERS[name], 7, "native")
+    text, told = [1, 5, 3], [1, 5, 3]
+    cache, chances = alone.new_cache(40), []
+    fresh = text
+    for _ in range(30):
+        row = alone.step_rows(cache, fresh, len(text) - len(fresh), "last")[0]
+        choice = chain.choose(row, text, len(text))
+        text, fresh = [*text, choice.id], [choice.id]
+        chances.append(choice.probability)
+    burst = bursts.burst_for(team, chain, frozenset())
+    assert burst is not None
+    cache, got = team.new_cache(40), []
+    while len(got) < 30:
+        at = len(told) - 1 if got else 0
+        some = burst.tell(cache, told, at, 30 - len(got), len(told) - at).choices
+        told += [c.id for c in some]
+        got += [c.probability for c in some]
+    assert told == text
+    assert got == chances
+
+
+@pytest.mark.parametrize("token", [0, 511, 512, 1699])
+def test_a_logit_that_is_no_number_is_seen_by_whoever_looks_at_it(token: int) -> None:
+    executor = large(1700, 3, token)
+    burst = bursts.burst_for(executor, chain_for(Sampling(), 7, "native"), frozenset())
+    assert burst is not None
+    with pytest.raises(SamplingError, match="finite"):
+        burst.tell(executor.new_cache(40), [1, 5, 3], 0, 5, 3)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40))
