@@ -19,7 +19,10 @@ from fireside.engine.samplers.native import NativeChain
 if TYPE_CHECKING:
     pass
 
-SECONDS = 0.005  # of a burst: a reader sees no difference, an abort and the screen wait no longer
+# A burst ends behind so many tokens that Python's share of them is small; until then guesses, an
+# abort and the screen wait. A reader sees no difference.
+ENOUGH = 16  # tokens
+SECONDS = (0.005, 0.012)  # at least and at most, of a burst
 MOST = 64  # tokens of a burst
 
 
@@ -42,7 +45,9 @@ class Burst:
         self._ends = ffi.new("int32_t[]", sorted(ends))  # the C side holds on to its memory
         self._new = ffi.new_allocator(should_clear_after_alloc=False)
         self._telling = t = ffi.new("fs_telling *")
-        t.seed, t.seconds, t.sampling = chain.seed, SECONDS, chain.settings
+        t.seed, t.sampling = chain.seed, chain.settings
+        self._shortest, self._longest = SECONDS
+        self._step_s = 0.0
         t.scratch = chain.scratch(executor.vocab)
         t.ends, t.n_ends = self._ends, len(ends)
 
@@ -67,7 +72,10 @@ class Burst:
         t.text, t.known, t.fresh, t.count, t.position = ids, len(known), fresh, count, position
         t.window = self._chain.sampling.repetition_window if recent else -1
         t.place, t.probability, t.logits = len(text), chances, logits
+        t.seconds = min(max(self._shortest, ENOUGH * self._step_s), self._longest)
         self._executor.tell(cache, t)
+        if fresh == 1:
+            self._step_s = t.stepped / t.drawn
         drawn = zip(
             ffi.unpack(ids + len(known), t.drawn), ffi.unpack(chances, t.drawn), strict=True
         )

@@ -47,7 +47,7 @@ def test_a_burst_never_changes_a_story(
     native: Model, name: str, context: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bursts, "MOST", most)
-    monkeypatch.setattr(bursts, "SECONDS", 1.0)
+    monkeypatch.setattr(bursts, "SECONDS", (1.0, 1.0))
     for seed in (0, 5, 2**64 - 1):
         sampling = replace(SAMPLERS[name], seed=seed)
         plain = one_by_one(native, sampling, context)
@@ -102,7 +102,7 @@ def test_a_full_context_ends_the_story_at_the_same_token(native: Model) -> None:
 def test_who_leaves_in_the_middle_of_a_burst_can_go_on(
     native: Model, leave: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bursts, "SECONDS", 1.0)
+    monkeypatch.setattr(bursts, "SECONDS", (1.0, 1.0))
     whole = finished(one_by_one(native, HOT, count=30)).ids
     assert len(whole) > 20
     for last in (0, 1, 9, 14):
@@ -136,7 +136,7 @@ def test_time_ends_a_burst(native: Model, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(bursts.Burst, "tell", count)
     for seconds, expected in ((0.0, 20), (10.0, 2)):
-        monkeypatch.setattr(bursts, "SECONDS", seconds)
+        monkeypatch.setattr(bursts, "SECONDS", (seconds, seconds))
         calls = 0
         end = finished(story(native.session(0, "off"), HOT, 20))
         assert len(end.ids) == 20  # the first of them by the call that reads the prompt
