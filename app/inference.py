@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.001  # seconds; the default 0.005 lets a busy thread hold up the other one
 JOIN_TIMEOUT = 5.0
+HOLD = 0.05  # seconds that a generation waits for `release` at most
 REMEMBERED_TEXTS = 8
 
 
@@ -105,6 +106,7 @@ class Inference:
         self._running = 0  # the generation that runs or waits, 0 = none
         self._aborted: set[int] = set()
         self._closing = False
+        self._held = False  # the next generation waits for `release`
         self._session: Session | None = None
         self._memory: _Memory | None = None
         self._info: ModelInfo | None = None
@@ -161,14 +163,25 @@ class Inference:
             self._load_job = 0
             self._state.notify_all()
 
-    def generate(self, request: Request) -> int:
-        """Continue a text, as soon as there is a model and the generations before have ended."""
+    def generate(self, request: Request, hold: bool = False) -> int:
+        """Continue a text, as soon as there is a model and the generations before have ended.
+
+        hold: nor before `release`, which a moment later is taken for granted. Somebody draws with
+        a core that the model would miss: better before it begins.
+        """
         with self._state:
             self._jobs += 1
             job = self._jobs
             self._requests.append((job, request))
+            self._held = hold
             self._state.notify_all()
         return job
+
+    def release(self) -> None:
+        """Let what was asked for with `hold` begin."""
+        with self._state:
+            self._held = False
+            self._state.notify_all()
 
     def abort(self) -> None:
         """End every generation that runs or waits; each still gets its Done."""
@@ -176,6 +189,7 @@ class Inference:
             self._aborted.update(job for job, _ in self._requests)
             if self._running:
                 self._aborted.add(self._running)
+            self._held = False
             session = self._session
             self._state.notify_all()
         if session is not None:
@@ -277,6 +291,10 @@ class Inference:
                 self._state.wait_for(self._something_to_do)
                 if self._closing:
                     return
+                if self._held and self._ready is None:
+                    self._state.wait_for(lambda: not self._held, HOLD)
+                    self._held = False
+                    continue  # much may have changed
                 if self._ready is not None:
                     ready, self._ready = self._ready, None
                 else:

@@ -176,9 +176,12 @@ class FiresideApp(App[None]):
             writing = self.desk.scribe.writing
             self._pump()
             await asyncio.sleep(1 / FLUSHES_PER_SECOND)
-            if writing:  # the first words do not wait
+            if writing:
                 wait = min((time.thread_time() - spent) / SHARE, SLOWEST_S)
                 await asyncio.sleep(begun + wait - time.monotonic())
+            else:  # the first words do not wait, but that long, in which some stories are told
+                first = self.desk.begun_at + 1 / FLUSHES_PER_SECOND
+                await asyncio.sleep(first - time.monotonic())
 
     def find_models(self) -> Iterator[catalogue.ModelEntry]:
         """The models there are, one at a time."""

@@ -52,7 +52,7 @@ class DirectCompositor(Compositor):
                 dirty += around(region, seen)
                 x, y, width, height = region.intersection(seen)
                 first = x - place.x
-                strips = widget.render_lines(Region(0, y - place.y, place.width, height))
+                strips = widget.render_lines(Region(0, y - place.y, first + width, height))
                 for row, strip in enumerate(strips, y):
                     if first or strip.cell_length > width:
                         strip = strip.crop(first, first + width)

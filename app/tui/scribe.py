@@ -39,8 +39,12 @@ class Wish:
 class Writer(Protocol):
     """The part of Inference that writes."""
 
-    def generate(self, request: Request) -> int:
-        """Begin; the job's number."""
+    def generate(self, request: Request, hold: bool = False) -> int:
+        """Begin, with `hold` at `release` or a moment later; the job's number."""
+        ...
+
+    def release(self) -> None:
+        """What is to be seen of the beginning has been drawn."""
         ...
 
     def abort(self) -> None:
@@ -68,7 +72,7 @@ class Page(Protocol):
         ...
 
     def generation_begins(self) -> None:
-        """The model takes up its pen."""
+        """The model takes up its pen, as soon as the page has been drawn and says `release`."""
         ...
 
     def part_ends(self, ending: Done | Failed) -> None:
@@ -163,7 +167,7 @@ class Scribe:
         else:
             prompt = "".join(leaf.text for leaf in leaves)
         self.job = self.writer.generate(
-            Request(prompt, wish.sampling, wish.max_tokens, wish.stop, overflow="slide")
+            Request(prompt, wish.sampling, wish.max_tokens, wish.stop, overflow="slide"), hold=True
         )
         self.page.generation_begins()
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from fireside.app import memory
-from fireside.app.inference import Inference
+from fireside.app.inference import HOLD, Inference
 from fireside.app.updates import (
     Buffer,
     Conversation,
@@ -153,6 +153,28 @@ def test_a_failed_load_keeps_the_model(ready: Hands, tmp_path: Path) -> None:
     assert "\n" not in failed.message
     assert ready.inference.info is before
     assert ready.write("once", 3)[0]
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_generation_waits_for_the_screen_but_not_for_ever(ready: Hands, released: bool) -> None:
+    ready.write("a b")
+    inference = ready.inference
+    held = time.monotonic()
+    job = inference.generate(Request("a b", GREEDY, max_tokens=1), hold=True)
+    if released:
+        inference.release()
+    done = ready.wait(Done, job)
+    assert done.reason == "length"
+    assert released or time.monotonic() - held > HOLD
+
+
+def test_abort_while_the_screen_is_waited_for(
+    ready: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fireside.app.inference.HOLD", 60.0)
+    job = ready.inference.generate(Request("a", GREEDY), hold=True)
+    ready.inference.abort()
+    assert ready.wait(Done, job).reason == "aborted"
 
 
 def test_abort_while_it_writes(ready: Hands) -> None:

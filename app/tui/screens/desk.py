@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from textual import events, on
@@ -68,6 +69,7 @@ class Desk(DeskActions):
         self.line = PromptLine(id="line")
         self.panel = Panel(settings, id="panel")
         self.pace = Pace()
+        self.begun_at = 0.0  # the last generation, by time.monotonic
         self.asked = {}
         self._trouble = ""
         self._versions_due = True
@@ -129,13 +131,19 @@ class Desk(DeskActions):
     def generation_begins(self) -> None:
         """The model takes up its pen."""
         self.pace.begin()
+        self.begun_at = time.monotonic()
         self.page.streaming = True
         self.page.jump_to_end()
+        self.line.cursor_blink = False  # drawing is at the model's expense
         self.refresh_desk()
+        # The first refresh shows the line empty, the second one the page laid out anew.
+        release = self.scribe.writer.release
+        self.call_after_refresh(self.call_after_refresh, release)
 
     def part_ends(self, ending: Done | Failed) -> None:
         """The model has put down its pen."""
         self.page.streaming = False
+        self.line.cursor_blink = True
         if isinstance(ending, Done) and ending.statistics.decode_tokens:
             self.panel.show_seed(ending.seed)
         self._versions_due = True

@@ -303,9 +303,15 @@ class Manuscript(PlainRows, ScrollView, can_focus=True):
 
     def _repaint_rows(self, top: int) -> None:
         """Have the rows of the window from `top` on drawn anew, but not the scroll bar."""
-        size = self.size
-        if top < size.height:
-            self.repaint(Region(0, top, size.width, size.height - top))
+        height = self.size.height
+        if top < height:
+            self.repaint(Region(0, top, self._row_width, height - top))
+
+    @property
+    def _row_width(self) -> int:
+        """Cells of a row, up to the scroll bar."""
+        bar = self.scrollbar_size_vertical if self.show_vertical_scrollbar else 0
+        return self.size.width - bar
 
     def on_resize(self, event: events.Resize) -> None:
         """Wrap to the new width; the reader keeps the line that was on top."""
@@ -390,12 +396,12 @@ class Manuscript(PlainRows, ScrollView, can_focus=True):
 
     def rows(self, lines: range) -> list[Strip]:
         """Draw rows of the window, and of the padding above and below it."""
-        size, above = self.size, self.styles.padding.top
+        height, width, above = self.size.height, self._row_width, self.styles.padding.top
         top = round(self.scroll_y) - above
         return [
-            self._row(y + top, size.width)
-            if above <= y < above + size.height
-            else Strip.blank(size.width, self.rich_style)
+            self._row(y + top, width)
+            if above <= y < above + height
+            else Strip.blank(width, self.rich_style)
             for y in lines
         ]
 
@@ -405,23 +411,24 @@ class Manuscript(PlainRows, ScrollView, can_focus=True):
         if strip is None or strip.cell_length != width:
             if len(self._strips) > KEPT_STRIPS:
                 self._strips.clear()
-            strip = self._strips[y] = self._painter_now().draw(y)
+            strip = self._strips[y] = self._painter_now(width).draw(y)
         return strip
 
     def render_line(self, y: int) -> Strip:
         """Row `y` of the window with its places in the text, for the mouse."""
         if not 0 <= y < self.size.height:
             return Strip.blank(self.size.width, self.rich_style)
-        return self._painter_now().draw(y + round(self.scroll_y), places=True)
+        painter = self._painter_now(self.size.width)
+        return painter.draw(y + round(self.scroll_y), places=True)
 
-    def _painter_now(self) -> RowPainter:
-        """What draws rows in the present styles, selection and size."""
-        if self._painter is None:
+    def _painter_now(self, width: int) -> RowPainter:
+        """What draws rows of so many cells in the present styles and selection."""
+        if self._painter is None or self._painter.width != width:
             selection = self.text_selection
             self._painter = RowPainter(
                 self._story,
                 ink_of(self, "manuscript"),
-                width=self.size.width,
+                width=width,
                 left=self._left,
                 labels=self.labels if self._chat else None,
                 selected=None if selection is None else self._selected_range(selection),

@@ -80,6 +80,9 @@ class RowPainter:
         if y >= self.story.row_count:
             return Strip([Segment(" " * self.width, base + place(0, y))], self.width)
         row = self.story.row(y)
+        if not places and self._is_plain(y, row):
+            text = " " * self._text_at + row.text
+            return Strip([Segment(text.ljust(self.width), base)], self.width)
         outside = base + place(_MARGIN, y)
         segments = [Segment(" " * self.left, outside)]
         segments.extend(Segment(text, outside + style) for text, style in self._margin(y, row))
@@ -93,6 +96,20 @@ class RowPainter:
         segments.append(Segment(" " * max(0, self.width - used), base + place(x, y)))
         strip = Strip([segment for segment in segments if segment.text], max(self.width, used))
         return strip.adjust_cell_length(self.width, base)
+
+    @property
+    def _text_at(self) -> int:
+        """Cells before the text."""
+        return self.left + BAR_CELLS + (label_cells(self.labels) if self.labels else 0)
+
+    def _is_plain(self, y: int, row: Row) -> bool:
+        """Whether a row is nothing but the model's words, all of one look: most rows are."""
+        if self.selected is not None or y == self.story.row_count - 1 or not row.text.isascii():
+            return False
+        part = self.story.part_of(row.start, row.end)
+        if part is None or part.author == "writer" or len(row.text) > self.story.width:
+            return False
+        return self.labels is None or self.story.begins_at(y) is None
 
     def _margin(self, y: int, row: Row) -> list[tuple[str, Style]]:
         """Name of the speaker (in a chat) and the bar beside the writer's words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.style import Style
 from textual.geometry import Region
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
@@ -16,7 +17,7 @@ class PlainRows(Widget):
     """
 
     def rows(self, lines: range) -> list[Strip]:
-        """Those rows of the widget, padding above and below it included."""
+        """Those rows of the widget, padding above and below it included, up to a scroll bar."""
         raise NotImplementedError
 
     def repaint(self, region: Region) -> None:
@@ -40,8 +41,10 @@ class PlainRows(Widget):
         strips = self.rows(crop.line_range)
         for line_filter in self.get_line_filters():
             strips = [strip.apply_filter(line_filter, background) for strip in strips]
-        if crop.x or any(strip.cell_length > crop.right for strip in strips):
-            strips = [strip.crop(crop.x, crop.right) for strip in strips]
+        if crop.x or any(strip.cell_length != crop.right for strip in strips):
+            blank = Style(bgcolor=background.rich_color)
+            strips = [strip.adjust_cell_length(crop.right, blank) for strip in strips]
+            strips = [strip.crop(crop.x, crop.right) for strip in strips] if crop.x else strips
         return strips
 
 

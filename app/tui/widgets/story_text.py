@@ -158,6 +158,13 @@ class StoryText:
         index = bisect_right(self._starts, offset) - 1
         return self._parts[index] if index >= 0 else None
 
+    def part_of(self, start: int, end: int) -> Part | None:
+        """Return the part that all of the text between two offsets belongs to."""
+        index = bisect_right(self._starts, start) - 1
+        if index < 0 or (index + 1 < len(self._starts) and self._starts[index + 1] < end):
+            return None
+        return self._parts[index]
+
     def spans(self, start: int, end: int) -> Iterator[tuple[int, int, Part]]:
         """Yield the parts that stand between two offsets, with the offsets of each piece."""
         index = max(0, bisect_right(self._starts, start) - 1)

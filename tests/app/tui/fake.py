@@ -56,6 +56,7 @@ class FakeInference:
         self.started = self.closed = False
         self.jobs = 0
         self.running = 0
+        self.released = 0  # the job that need not wait for the screen any more
         self.loading: tuple[int, ModelSpec] | None = None
         self.let_go: ModelSpec | None = None  # what had to make room for the model on its way
         self.tokens = 0
@@ -96,7 +97,7 @@ class FakeInference:
         self.loading, self.let_go = (self.jobs, self.let_go), None
         return self.jobs
 
-    def generate(self, request: Request) -> int:
+    def generate(self, request: Request, hold: bool = False) -> int:
         self.jobs += 1
         self.running = self.jobs
         self.requests.append(request)
@@ -110,6 +111,9 @@ class FakeInference:
             self.say(self.script.popleft() if self.script else WORDS)
             self.finish()
         return self.jobs
+
+    def release(self) -> None:
+        self.released = self.jobs
 
     def abort(self) -> None:
         if self.running:

@@ -23,6 +23,17 @@ async def test_words_join_the_story_and_the_model_goes_on(start: Start) -> None:
         assert desk.text.endswith(" One day He met a mouse.")
 
 
+async def test_the_model_begins_when_the_page_is_drawn(start: Start) -> None:
+    async with start(FakeInference(hold=True)) as desk:
+        assert desk.desk.line.cursor_blink
+        await desk.type("A fox", "enter")
+        await desk.settle()
+        assert desk.inference.released == desk.inference.jobs
+        assert not desk.desk.line.cursor_blink  # it would be drawn at the model's expense
+        await desk.press("escape")
+        assert desk.desk.line.cursor_blink
+
+
 async def test_an_empty_line_goes_on(start: Start) -> None:
     async with start(FakeInference("Once", " upon a time")) as desk:
         await desk.press("enter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.style import Style
+from textual.strip import Strip
 
 from fireside.app.tui.widgets.page_row import Ink, RowPainter, label_cells
 from fireside.app.tui.widgets.story_text import Part, StoryText
@@ -29,6 +30,12 @@ parts = st.builds(
     text=texts | st.text(st.characters(), max_size=20),
     unfinished=st.booleans(),
 )
+
+
+def seen(strip: Strip) -> list[tuple[str, Style]]:
+    """What is not blank, with its looks."""
+    cells = [(c, segment.style or Style()) for segment in strip for c in segment.text]
+    return [(c, style.clear_meta_and_links()) if c != " " else (c, Style()) for c, style in cells]
 
 
 @given(
@@ -58,6 +65,7 @@ def test_a_row_fills_the_window_and_holds_its_text(
         assert "\n" not in strip.text
         if y < story.row_count:
             assert story.row(y).text.rstrip(" ") in strip.text
+        assert seen(strip) == seen(painter.draw(y, places=True))
 
 
 def styles(story: StoryText, **options: object) -> list[tuple[str, bool, bool]]:
