@@ -1,10 +1,10 @@
-/* K types and IQ4_XS for AMX, part of kernels_amx.c: a weight's number times the scale of its block as
- * planes of bytes, of FS_SUPER blocks of a panel; see kernels.h for how they lie.
+/* Types other than Q8 and Q4 for AMX, part of kernels_amx.c: a weight's number times its block's scale, the
+ * file's or a level, as planes of bytes, of FS_SUPER blocks of a panel; see kernels.h for how they lie.
  *
  * Q4_K, Q5_K: a scale is 16 (8) * up + down, so that a number times each fits into an unsigned byte, and
  * two bytes are multiplied at once as one number of 16 bits. Q6_K, IQ4_XS: products of 14 bits, the bytes
  * of even and of odd columns apart. Q2_K, Q3_K: one plane; a number times its scale fits into a byte,
- * of Q3_K's the negative one (32 * 4 would not). */
+ * of Q3_K's the negative one (32 * 4 would not). Those with levels: products of 16 bits. */
 
 /* bits by which the high plane counts more; 0: there is none */
 FS_ALWAYS int plane_bits(const int KIND)
@@ -53,12 +53,64 @@ FS_ALWAYS __m512i numbers_of(const int KIND, const uint8_t *block, const int g)
     if (fs_high_bits(KIND) == 2)
         return _mm512_or_si512(
             low, FS_BITS(_mm512_loadu_si512(block + 256 + g / 4 * 64), 4 - g % 4 * 2, 0x30));
-    if (KIND == FS_IQ4_XS) {
+    if (fs_table(KIND)) {
         const __m128i table = _mm_loadu_si128((const __m128i *)fs_table(KIND));
         return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), low);
     }
     return low;
 #undef FS_BITS
+}
+
+/* Levels of n blocks, twice 16 bits a row, and what one of them is worth; see fs_any_levels(). */
+FS_ALWAYS void find_levels(const uint8_t *halfs, const int64_t apart, const float power, const int64_t n,
+                           __m512i *levels, float *unit)
+{
+    __m512 most = _mm512_set1_ps(FS_LEAST_SCALE), d[FS_SUPER];
+    for (int64_t i = 0; i < n; i++) {
+        d[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(halfs + i * apart)));
+        most = _mm512_max_ps(_mm512_abs_ps(d[i]), most);
+    }
+    const __m512i exponent = _mm512_set1_epi32((int)FS_EXPONENT);
+    const __m512i e = _mm512_and_si512(_mm512_castps_si512(most), exponent);
+    const __m512 levels_in_one =
+        _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE(power)), e));
+    for (int64_t i = 0; i < n; i++) {
+        __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(d[i], levels_in_one));
+        levels[i] = _mm512_mask_mov_epi16(_mm512_slli_epi32(level, 16), 0x55555555, level);
+    }
+    _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT(power)), e));
+}
+
+/* Minima of n blocks as levels, those of two side by side; of blocks that are not there zero. */
+FS_ALWAYS void find_minima(const uint8_t *halfs, const int64_t apart, const int64_t n, __m512i *minima,
+                           float *low_unit)
+{
+    __m512i levels[FS_SUPER];
+    for (int64_t i = n; i < FS_SUPER; i++) levels[i] = _mm512_setzero_si512();
+    find_levels(halfs, apart, FS_MINIMA, n, levels, low_unit);
+    for (int i = 0; i < FS_SUPER / 2; i++)
+        minima[i] = _mm512_mask_mov_epi16(levels[2 * i + 1], 0x55555555, levels[2 * i]);
+}
+
+/* Of n blocks the products of numbers and levels, those of even and of odd columns. */
+FS_ALWAYS void unpack_levels(const int KIND, const uint8_t *w, const __m512i *levels, const int64_t n,
+                             uint8_t planes[][2][1024])
+{
+    const __m512i swapped = _mm512_set4_epi32(0x0e0f0c0d, 0x0a0b0809, 0x06070405, 0x02030001);
+    const __m512i even = _mm512_set1_epi16(255), middle = _mm512_set1_epi16((short)fs_middle(KIND));
+    const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
+    for (int64_t b = 0; b < n; b++, w += fs_block_bytes(KIND)) {
+        uint8_t *high = planes[b / 2][0] + b % 2 * 512, *low = planes[b / 2][1] + b % 2 * 512;
+        const __m512i less = _mm512_mullo_epi16(levels[b], middle);
+        _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
+            const __m512i u = numbers_of(KIND, w, g);
+            __m512i x = _mm512_mullo_epi16(_mm512_and_si512(u, even), levels[b]);
+            __m512i y = _mm512_mullo_epi16(_mm512_srli_epi16(u, 8), levels[b]);
+            if (fs_middle(KIND)) x = _mm512_sub_epi16(x, less), y = _mm512_sub_epi16(y, less);
+            _mm512_store_si512(high + g * 64, _mm512_mask_shuffle_epi8(y, ~odd, x, swapped));
+            _mm512_store_si512(low + g * 64, _mm512_mask_shuffle_epi8(x, odd, y, swapped));
+        }
+    }
 }
 
 /* One block; pair: two scales of each row, those of its halves or of two blocks, of which it is the

@@ -199,9 +199,9 @@ static inline float fs_packed_weight(int kind, const uint8_t *scales, int64_t bl
     if (table) return d * (float)(table[u] - 128);
     if (kind == FS_Q6_K || kind == FS_Q3_K) {
         d *= (float)(int8_t)p[32 + fs_scale_at(2 * j + i / 16, lane)];
-        return d * (float)(u - (kind == FS_Q6_K ? 32 : 4));
+        return d * (float)(u - fs_middle(kind));
     }
-    if (!fs_has_minima(kind)) return d * (float)(u - fs_offset(kind));
+    if (!fs_has_minima(kind)) return d * (float)(u - fs_middle(kind));
     m = fs_half_to_float(fs_read_half(p + 32 + lane * 2));
     if (!fs_is_super(kind)) return d * (float)u + m;
     const int halves = fs_has_halves(kind) + 1, at = halves * j + (halves == 2 ? i / 16 : 0);

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FS_LANES 16 /* output rows in a panel, floats in a virtual vector */
 #define FS_BLOCK 32 /* weights that share one scale (Q8_0, Q4_0) */
@@ -16,13 +17,16 @@
 #define FS_QUERIES 48 /* queries that one call of attend() takes at most */
 
 #define FS_SUPER 8  /* blocks whose sums are added up as whole numbers; K types, IQ4_XS: in files too */
-/* Q8, Q4: matmuls round the scales of FS_SUPER blocks as they round activations, to levels: whole
- * numbers up to 255, so that a level times a weight has 16 bits at most. What a level is worth hangs
- * on the exponent e of the largest scale (2^e to 2^(e + 1)) alone: 2^e / 127.5. */
+/* Kinds with a half for each block's scale: matmuls round those of FS_SUPER blocks as they round
+ * activations, to levels: whole numbers, so large that a level times a weight has 16 bits at most. What a
+ * level is worth hangs on the exponent e of the largest scale (2^e to 2^(e + 1)) alone: 2^e / fs_levels_of().
+ * Minima likewise: 2^e / FS_MINIMA, where one times the sum of a block's activations has 26 bits. */
 #define FS_LEAST_SCALE 6e-8f /* as if the largest were this: the least half */
-#define FS_LEVELS_IN_ONE 0x827f0000u /* 127.5, its exponent that of 2^127 more: take e's off */
-#define FS_UNIT (0x3c008081u - 0x3f800000u) /* 1 / 127.5, its exponent that of 1 less: add e's */
+#define FS_MINIMA 8192.0f
 #define FS_EXPONENT 0x7f800000u
+/* bits of a float: levels in 1, less e's exponent; what one is worth, and e's exponent */
+#define FS_LEVELS_IN_ONE(levels) (fs_bits(levels) + 0x3f800000u)
+#define FS_UNIT(levels) (fs_bits(1.0f / (levels)) - 0x3f800000u)
 
 /* they are the FS_PACK_... of fireside.h; from FS_Q8 on activations are rounded to int8 */
 enum fs_kind {
@@ -72,7 +76,7 @@ typedef struct fs_acts {
     int64_t f_stride;
     const int8_t *q; /* [rows][blocks * 32], rows q_stride apart */
     int64_t q_stride;
-    const float *scale;   /* [rows][blocks], rows b_stride apart; wide kinds: one for FS_SUPER blocks */
+    const float *scale;   /* [rows][ceil(blocks / FS_SUPER)], rows b_stride apart */
     const int32_t *shift; /* [rows][blocks]: made of the blocks' sums of q, see fs_offset() */
     int64_t b_stride;
     /* What this thread will read behind panel ahead_end, with one row; NULL: the panels there. */
@@ -190,8 +194,13 @@ static inline int64_t fs_scale_bytes(int kind)
 }
 
 static inline int fs_is_super(int kind) { return kind >= FS_Q4_K; }
-/* whether FS_SUPER blocks of activations share a scale */
-static inline int fs_is_wide(int kind) { return kind == FS_Q8 || kind == FS_Q4 || fs_is_super(kind); }
+/* Levels in the power of two of the largest scale, of kinds that are not super. 1024: the largest scales
+ * are what they were, a half has 11 bits; of MXFP4's powers of two all down to the 1024th part. */
+static inline float fs_levels_of(int kind)
+{
+    if (kind == FS_Q8 || kind == FS_Q4 || kind == FS_IQ4_NL) return 127.5f;
+    return kind == FS_Q5_1 ? 512.0f : 1024.0f; /* of 5 bits without a sign */
+}
 static inline int fs_has_minima(int kind)
 {
     return kind == FS_Q4_1 || kind == FS_Q5_1 || kind == FS_Q4_K || kind == FS_Q5_K || kind == FS_Q2_K;
@@ -221,9 +230,14 @@ static inline const uint8_t *fs_table(int kind)
 #define FS_PAIRS 1
 static inline int32_t fs_offset(int kind)
 {
-    if (fs_has_halves(kind)) return FS_HALVES;
-    if (fs_has_minima(kind)) return fs_is_super(kind) ? FS_PAIRS : -1;
-    return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : FS_HALVES;
+    if (fs_has_minima(kind) || kind == FS_Q5_0) return fs_has_halves(kind) ? FS_HALVES : FS_PAIRS;
+    return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : FS_HALVES;
+}
+/* what goes out of a number to make a weight: 0 where blocks have minima */
+static inline int fs_middle(int kind)
+{
+    if (kind == FS_Q8 || fs_table(kind)) return 128;
+    return kind == FS_Q4 ? 8 : kind == FS_Q5_0 ? 16 : kind == FS_Q6_K ? 32 : kind == FS_Q3_K ? 4 : 0;
 }
 
 fs_kernels fs_kernels_reference(void);
@@ -239,6 +253,13 @@ fs_kernels fs_kernels_amx(void);
 fs_kernels fs_kernels_neon(void);
 fs_kernels fs_kernels_neon_dotprod(void);
 #endif
+
+static inline uint32_t fs_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
 
 /* IEEE half precision <-> single, round to nearest even; NaN stays NaN. */
 static inline float fs_half_to_float(uint16_t half)

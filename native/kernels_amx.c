@@ -1,10 +1,10 @@
 /* AMX int8 (Intel Sapphire Rapids and later) for many rows at once; the rest is AVX-512's.
  *
- * A weight of Q8 or Q4 times its block's level (see FS_LEVELS) has up to 16 bits: two planes of
+ * A weight of Q8 or Q4 times its block's level (see fs_levels_of) has up to 16 bits: two planes of
  * bytes, whose products with the activations tiles add up over FS_SUPER blocks. What one plane's
  * tile holds then counts 256 (Q4: 16) of the other's; together they are the exact sum that the other
- * kernels have, so the float chain behind it, and with it every result, is theirs. K types and IQ4_XS
- * have whole numbers for scales of blocks in their files: amx_planes_k.h.
+ * kernels have, so the float chain behind it, and with it every result, is theirs. The other types
+ * are in amx_planes_k.h.
  *
  * Tile instructions leave room for others, but only for those that stand right beside them: a tile
  * that is stored holds up all that comes behind. So the floats of two tiles before stand between
@@ -55,25 +55,6 @@ typedef struct {
 } fs_work;
 
 #include "amx_planes_k.h"
-
-/* Levels of n blocks, twice 16 bits a row, and what one of them is worth. */
-static void find_levels(const uint8_t *halfs, int64_t n, __m512i *levels, float *unit)
-{
-    __m512 most = _mm512_set1_ps(FS_LEAST_SCALE), d[FS_SUPER];
-    for (int64_t i = 0; i < n; i++) {
-        d[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(halfs + i * 32)));
-        most = _mm512_max_ps(_mm512_abs_ps(d[i]), most);
-    }
-    const __m512i exponent = _mm512_set1_epi32((int)FS_EXPONENT);
-    const __m512i e = _mm512_and_si512(_mm512_castps_si512(most), exponent);
-    const __m512 levels_in_one =
-        _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE), e));
-    for (int64_t i = 0; i < n; i++) {
-        __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(d[i], levels_in_one));
-        levels[i] = _mm512_mask_mov_epi16(_mm512_slli_epi32(level, 16), 0x55555555, level);
-    }
-    _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT), e));
-}
 
 /* Weights of n blocks times their levels, a block is [8 groups][16 rows][4 columns]. Bytes of even and
  * of odd columns are multiplied by a level as the unsigned operand. */
@@ -321,7 +302,7 @@ FS_ALWAYS void run_item(const int KIND, const int BEFORE, const fs_acts *x, fs_w
 /* The scales of the FS_SUPER blocks of two panels at `numbers`, block `first` and on. */
 FS_ALWAYS void fetch_scales(const int KIND, const fs_matrix *w, const char *numbers, int32_t first)
 {
-    const int64_t bytes = fs_is_super(KIND) ? fs_scale_bytes(KIND) : FS_SUPER * 32;
+    const int64_t bytes = fs_scale_bytes(KIND) * (fs_is_super(KIND) ? 1 : FS_SUPER);
     const char *scales = numbers + (w->blocks - first) * fs_block_bytes(KIND) + first / FS_SUPER * bytes;
     for (int64_t i = 0; i < bytes; i += 64) {
         _mm_prefetch(scales + i, _MM_HINT_T0);
@@ -354,14 +335,19 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                              work->unit[unit][p], work->low_unit[unit][p], work->minima[unit][p]);
                     continue;
                 }
-                scales += first * 32;
-                find_levels(scales, n, levels, work->unit[unit][p]);
-                if (KIND == FS_Q4)
+                scales += first * fs_scale_bytes(KIND);
+                find_levels(scales, fs_scale_bytes(KIND), fs_levels_of(KIND), n, levels, work->unit[unit][p]);
+                if (KIND != FS_Q8 && KIND != FS_Q4)
+                    unpack_levels(KIND, from, levels, n, work->planes[p]);
+                else if (KIND == FS_Q4)
                     unpack_q4(from, levels, n, work->planes[p]);
                 else if (any_negative(levels, n))
                     unpack_signed_q8(from, levels, n, work->planes[p]);
                 else
                     unpack_q8(from, levels, n, work->planes[p]);
+                if (fs_has_minima(KIND))
+                    find_minima(scales + 32, fs_scale_bytes(KIND), n, work->minima[unit][p],
+                                work->low_unit[unit][p]);
                 if (n % 2) {
                     memset(work->planes[p][n / 2][0] + 512, 0, 512);
                     memset(work->planes[p][n / 2][1] + 512, 0, 512);
@@ -424,6 +410,11 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
     }
 FS_TILED(matmul_q8, FS_Q8)
 FS_TILED(matmul_q4, FS_Q4)
+FS_TILED(matmul_q4_1, FS_Q4_1)
+FS_TILED(matmul_q5_0, FS_Q5_0)
+FS_TILED(matmul_q5_1, FS_Q5_1)
+FS_TILED(matmul_iq4_nl, FS_IQ4_NL)
+FS_TILED(matmul_mxfp4, FS_MXFP4)
 FS_TILED(matmul_q4_k, FS_Q4_K)
 FS_TILED(matmul_q5_k, FS_Q5_K)
 FS_TILED(matmul_q6_k, FS_Q6_K)
@@ -433,8 +424,10 @@ FS_TILED(matmul_iq4_xs, FS_IQ4_XS)
 
 typedef void fs_tiled(const fs_matrix *, const fs_acts *, const fs_out *, int32_t, int32_t, int32_t, int32_t);
 static fs_tiled *const TILED[FS_KINDS] = {
-    [FS_Q8] = matmul_q8,     [FS_Q4] = matmul_q4,     [FS_Q4_K] = matmul_q4_k, [FS_Q5_K] = matmul_q5_k,
-    [FS_Q6_K] = matmul_q6_k, [FS_Q2_K] = matmul_q2_k, [FS_Q3_K] = matmul_q3_k, [FS_IQ4_XS] = matmul_iq4_xs};
+    [FS_Q8] = matmul_q8,         [FS_Q4] = matmul_q4,       [FS_Q4_1] = matmul_q4_1, [FS_Q5_0] = matmul_q5_0,
+    [FS_Q5_1] = matmul_q5_1,     [FS_Q4_K] = matmul_q4_k,   [FS_Q5_K] = matmul_q5_k, [FS_Q6_K] = matmul_q6_k,
+    [FS_Q2_K] = matmul_q2_k,     [FS_Q3_K] = matmul_q3_k,   [FS_MXFP4] = matmul_mxfp4,
+    [FS_IQ4_NL] = matmul_iq4_nl, [FS_IQ4_XS] = matmul_iq4_xs};
 
 #ifdef __clang__
 #pragma clang attribute pop
@@ -443,7 +436,7 @@ static fs_tiled *const TILED[FS_KINDS] = {
 static void matmul(const fs_matrix *w, const fs_acts *x, const fs_out *out, int32_t rows,
                    int32_t panel, int32_t panel_end)
 {
-    if (rows < (fs_is_super(w->kind) ? FEWEST_K : FEWEST)) {
+    if (rows < (w->kind > FS_Q4 ? FEWEST_K : FEWEST)) {
         fs_kernels_avx512().matmul[w->kind](w, x, out, rows, panel, panel_end);
         return;
     }

@@ -43,13 +43,6 @@ FS_INLINE q8_sum q8_add(q8_sum sum, w8 w, x4 x, q8_level level)
     return (q8_sum){_mm256_add_epi32(sum.a, q8_products(w.size.a, w.sign.a, x, level.a)),
                     _mm256_add_epi32(sum.b, q8_products(w.size.b, w.sign.b, x, level.b))};
 }
-FS_INLINE q8_sum q8_dot(q8_sum sum, w8 w, x4 x)
-{
-    const __m256i ones = _mm256_set1_epi16(1);
-    return q8_add(sum, w, x, (q8_level){ones, ones});
-}
-#define q8_start(shift) ((void)(shift), int_set(0))
-#define q8_finish(sum, shift) (sum)
 #define q8_begin(total, shift) ((void)(shift), (total))
 #define q8_end(total, sum, shift, level) (sum)
 
@@ -73,7 +66,10 @@ FS_INLINE i16x q4_finish(q4_sum sum, int32_t shift)
 /* K types: sums of 16 bits over as many groups of four columns as fit, 32,004 at the most (30,480 of
  * 4 bits, 31,496 of 5); then the scale in place of the 1 by which pairs are added up. */
 #define FS_OWN_GROUPS
-FS_INLINE int k_groups(const int KIND) { return KIND == FS_Q6_K ? 2 : KIND == FS_Q4_K ? 8 : 4; }
+FS_INLINE int k_groups(const int KIND)
+{
+    return KIND == FS_Q6_K ? 2 : KIND == FS_Q4_K || KIND == FS_Q4_1 ? 8 : 4;
+}
 typedef q4_sum k_sum;
 typedef i16x k_level;
 #define k_start() q4_start(0)
@@ -90,17 +86,6 @@ FS_INLINE i16x k_add(i16x total, k_sum sum, k_level level)
 {
     return (i16x){_mm256_add_epi32(total.a, _mm256_madd_epi16(sum.a, level.a)),
                   _mm256_add_epi32(total.b, _mm256_madd_epi16(sum.b, level.b))};
-}
-
-/* weights of up to 6 bits: two products stay below 16 bits */
-FS_INLINE __m256i u_products(__m256i w, x4 x)
-{
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
-}
-FS_INLINE i16x u_dot(i16x sum, w64 w, x4 x)
-{
-    return (i16x){_mm256_add_epi32(sum.a, u_products(w.a, x)),
-                  _mm256_add_epi32(sum.b, u_products(w.b, x))};
 }
 
 enum { MAX_P = 4, MAX_R = 6 };

@@ -1,16 +1,12 @@
-/* Matmuls of weights of 2 to 6 bits whose blocks have minima, or scales of their own below a scale of
- * 8 blocks: Q4_1, Q5_0, Q5_1, Q2_K to Q6_K; and of those that are looked up: IQ4_NL, IQ4_XS, MXFP4.
- * Part of kernels_body.h; see kernels.h for how they lie.
+/* Matmuls of weights of 2 to 6 bits, with minima of blocks or without: Q4_1, Q5_0, Q5_1, Q2_K to Q6_K; and
+ * of those that are looked up: IQ4_NL, IQ4_XS, MXFP4. Part of kernels_body.h; see kernels.h for how they lie.
  *
- * A weight of a kind with blocks of blocks is d * s * u - dmin * n (or d * s * (u - offset)), with u not
- * negative, and s and n whole numbers of 8 bits. Of 256 columns come
- *   total = sum of s * u * q, without the offset: below 2^27
+ * A weight is d * s * u + m * n (or d * s * (u - middle)), with u not negative, and s and n whole numbers:
+ * the file's, of 8 bits and with -dmin for m, or levels. Of 256 columns come
+ *   total = sum of s * u * q, without the middle: below 2^31
  *   rest = sum of n * (sum of q), where there are minima
- *   acc = fma(total, d * xs, acc); with minima fma(fma(total, d, rest * -dmin), xs, acc)
- * with q the activations and xs their scale. A weight of the others is d * u + m (or d * (u - offset)).
- * Of a block of theirs come
- *   acc = fma(sum of u * q, d * xs, acc), the sum without the offset
- *   acc = fma(m, sum of q * xs, acc), where there are minima */
+ *   acc = fma(total, d * xs, acc); with minima fma(fma(total, d, rest * m), xs, acc)
+ * with q the activations and xs their scale. */
 
 /* the four columns of group g (0 to 3: in the low nibbles) of 16 rows */
 FS_INLINE w64 fs_numbers(const int KIND, const uint8_t *block, w64 nibbles, const int g)
@@ -26,7 +22,7 @@ FS_INLINE w64 fs_numbers(const int KIND, const uint8_t *block, w64 nibbles, cons
     return u;
 }
 
-/* A sum of products times its scale, for kinds with blocks of blocks. AVX2 adds up fewer groups of four
+/* A sum of products times its scale. AVX2 adds up fewer groups of four
  * columns at once, in 16 bits, and multiplies otherwise. */
 #ifndef FS_OWN_GROUPS
 #define k_groups(KIND) (fs_has_halves(KIND) ? 4 : 8)
@@ -38,18 +34,34 @@ typedef i16x k_level;
 #define k_end(KIND, total, sum, level) i_mla(total, sum, level)
 #endif
 
-/* what goes out of the numbers of a kind with blocks of blocks */
-#define FS_OUT_OF(KIND) ((KIND) == FS_Q6_K ? 32 : (KIND) == FS_Q3_K ? 4 : 0)
+/* The scales of n of FS_SUPER blocks as levels two by two, and their minima; what one of each is worth.
+ * Those of blocks that are not there are zero. */
+FS_INLINE void fs_pairs_of_levels(const int KIND, const uint8_t *halfs, const int64_t n, pairs *scales,
+                                  pairs *minima, v16 *unit, v16 *low)
+{
+    const int apart = (int)fs_scale_bytes(KIND);
+    i16x s[FS_SUPER], m[FS_SUPER];
+    for (int64_t i = n; i < FS_SUPER; i++) s[i] = m[i] = int_set(0);
+    fs_any_levels(halfs, apart, fs_levels_of(KIND), n, s, unit);
+    if (fs_has_minima(KIND)) fs_any_levels(halfs + 32, apart, FS_MINIMA, n, m, low);
+    FS_UNROLL for (int i = 0; i < FS_SUPER / 2; i++)
+    {
+        scales[i] = pairs_join(s[2 * i], s[2 * i + 1]);
+        if (fs_has_minima(KIND)) minima[i] = pairs_join(m[2 * i], m[2 * i + 1]);
+    }
+}
 
-FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_matrix *w,
+FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matrix *w,
                              const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
 {
     const uint8_t *weights = w->data + panel * w->panel_bytes;
     const int8_t *q = x->q + row * x->q_stride;
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
-    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND), bytes = fs_scale_bytes(KIND);
+    const int levels = !fs_is_super(KIND), middle = fs_middle(KIND);
     const int halves = fs_has_halves(KIND), minima = fs_has_minima(KIND), G = k_groups(KIND);
+    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND);
+    const int64_t bytes = fs_scale_bytes(KIND) * (levels ? FS_SUPER : 1);
     const uint8_t *super = weights + w->blocks * size; /* scales of FS_SUPER blocks */
     const int64_t many = (halves + 1) * FS_SUPER * FS_LANES; /* bytes of scales, then as many of minima */
     const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, size);
@@ -57,29 +69,45 @@ FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += bytes) {
+        const int64_t end = levels && w->blocks - first < FS_SUPER ? w->blocks : first + FS_SUPER;
         i16x total[MAX_P][MAX_R], rest[MAX_P][MAX_R];
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = rest[p][r] = int_set(0);
         int64_t b = first;
         const int32_t *sums = shift + first / (2 - halves);
         const uint8_t *pair = super + (minima ? 64 : 32);
-        for (; b < first + FS_SUPER; pair += 2 * FS_LANES, sums++) {
+        pairs scales[MAX_P][FS_SUPER / 2], lows[MAX_P][FS_SUPER / 2];
+        v16 unit[MAX_P], low[MAX_P];
+        FS_EACH_PANEL
+        {
+            const uint8_t *halfs = super + p * step;
+            if (!levels) {
+                unit[p] = v_half(halfs);
+                if (minima) low[p] = v_sub(v_set(0.0f), v_half(halfs + 32));
+            } else if (end - first == FS_SUPER) {
+                fs_pairs_of_levels(KIND, halfs, FS_SUPER, scales[p], lows[p], &unit[p], &low[p]);
+            } else {
+                fs_pairs_of_levels(KIND, halfs, end - first, scales[p], lows[p], &unit[p], &low[p]);
+            }
+        }
+        for (int i = 0; b < end; i++, pair += 2 * FS_LANES, sums++) {
             k_level level[MAX_P][2];
             FS_EACH_PANEL
             {
-                const pairs s = pairs_load(pair + p * step);
-                const pairs n = minima ? pairs_load(pair + p * step + many) : s;
+                const pairs s = levels ? scales[p][i] : pairs_load(pair + p * step);
+                const pairs n = !minima ? s : levels ? lows[p][i] : pairs_load(pair + p * step + many);
                 level[p][0] = k_level_of(s, 0);
                 level[p][1] = k_level_of(s, 1);
-                if (minima || FS_OUT_OF(KIND))
+                if (minima || middle)
                     FS_EACH_ROW rest[p][r] = pairs_dot(rest[p][r], n, sums[r * x->b_stride]);
             }
             /* of one block, or of two */
             k_sum sum[MAX_P][MAX_R];
             FS_EACH_PANEL FS_EACH_ROW sum[p][r] = k_start();
-            FS_UNROLL for (int i = 0; i < 16 >> halves; i++)
+            FS_UNROLL for (int c = 0; c < 16 >> halves; c++)
             {
+                if (levels && c == 8 && b == end) break;
                 /* where all of a block is one sum, both halves of a byte after each other */
-                const int j = i % 8, g = G == 8 ? j / 2 + j % 2 * 4 : j;
+                const int j = c % 8, g = G == 8 ? j / 2 + j % 2 * 4 : j;
                 if (j == 0 && b == plan.turn) far = plan.behind;
                 w64 u[MAX_P];
                 FS_EACH_PANEL
@@ -91,11 +119,11 @@ FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_
                 }
                 FS_EACH_ROW
                 {
-                    const x4 c = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
-                    FS_EACH_PANEL sum[p][r] = k_dot(sum[p][r], u[p], c);
+                    const x4 four = x4_load(q + r * x->q_stride + b * FS_BLOCK + g * 4);
+                    FS_EACH_PANEL sum[p][r] = k_dot(sum[p][r], u[p], four);
                 }
-                if (i % G == G - 1) {
-                    const int half = halves ? j / 4 : i / 8;
+                if (c % G == G - 1) {
+                    const int half = halves ? j / 4 : c / 8;
                     FS_EACH_PANEL FS_EACH_ROW
                     {
                         total[p][r] = k_end(KIND, total[p][r], sum[p][r], level[p][half]);
@@ -105,82 +133,15 @@ FS_INLINE void fs_tile_super(const int KIND, const int P, const int R, const fs_
                 if (j == 7) b++, weights += size;
             }
         }
-        FS_EACH_PANEL
+        FS_EACH_PANEL FS_EACH_ROW
         {
-            const v16 d = v_half(super + p * step);
-            FS_EACH_ROW
-            {
-                const v16 xs = v_set(scale[r * x->b_stride + first / FS_SUPER]);
-                if (minima) {
-                    const v16 low = v_sub(v_set(0.0f), v_half(super + p * step + 32));
-                    const v16 y = v_mul(v_from_int(rest[p][r]), low);
-                    acc[p][r] = v_fma(v_fma(v_from_int(total[p][r]), d, y), xs, acc[p][r]);
-                } else {
-                    const i16x sum = i_mla(total[p][r], rest[p][r], int_set(-FS_OUT_OF(KIND)));
-                    acc[p][r] = v_fma(v_from_int(sum), v_mul(d, xs), acc[p][r]);
-                }
-            }
-        }
-    }
-    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
-}
-
-/* the others of 4 and 5 bits */
-FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matrix *w,
-                         const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
-{
-    const uint8_t *weights = w->data + panel * w->panel_bytes;
-    const int8_t *q = x->q + row * x->q_stride;
-    const float *scale = x->scale + row * x->b_stride;
-    const int32_t *shift = x->shift + row * x->b_stride;
-    const int64_t step = w->panel_bytes, size = fs_block_bytes(KIND), bytes = fs_scale_bytes(KIND);
-    const uint8_t *scales = weights + w->blocks * size;
-    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, size);
-    int64_t far = plan.far;
-    v16 acc[MAX_P][MAX_R];
-    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t b = 0; b < w->blocks; b++, weights += size, scales += bytes) {
-        if (b == plan.turn) far = plan.behind;
-        i16x sum[MAX_P][MAX_R];
-        FS_EACH_ROW FS_EACH_PANEL
-        sum[p][r] = int_set(KIND == FS_Q5_0 ? shift[r * x->b_stride + b] : 0);
-        FS_UNROLL for (int g = 0; g < 4; g++)
-        {
-            w64 low[MAX_P], high[MAX_P];
-            FS_EACH_PANEL
-            {
-                const uint8_t *block = weights + p * step;
-                w64 nibbles = w_load(block + g * 64);
-                if (R == 1 || row == 0) {
-                    v_prefetch(block + far + g * 64);
-                    if (g == 0 && size > 256) v_prefetch(block + far + 256);
-                }
-                low[p] = fs_numbers(KIND, block, nibbles, g);
-                high[p] = fs_numbers(KIND, block, nibbles, g + 4);
-            }
-            FS_EACH_ROW
-            {
-                const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
-                x4 c0 = x4_load(c), c1 = x4_load(c + 16);
-                FS_EACH_PANEL sum[p][r] = u_dot(sum[p][r], low[p], c0);
-                FS_EACH_PANEL sum[p][r] = u_dot(sum[p][r], high[p], c1);
-            }
-        }
-        FS_EACH_PANEL
-        {
-            const v16 d = v_half(scales + p * step);
-            FS_EACH_ROW
-            {
-                const v16 factor = v_mul(d, v_set(scale[r * x->b_stride + b]));
-                acc[p][r] = v_fma(v_from_int(sum[p][r]), factor, acc[p][r]);
-            }
-            if (fs_has_minima(KIND)) {
-                const v16 m = v_half(scales + p * step + 32);
-                FS_EACH_ROW
-                {
-                    const int64_t i = r * x->b_stride + b;
-                    acc[p][r] = v_fma(m, v_set((float)shift[i] * scale[i]), acc[p][r]);
-                }
+            const v16 xs = v_set(scale[r * x->b_stride + first / FS_SUPER]);
+            if (minima) {
+                const v16 y = v_mul(v_from_int(rest[p][r]), low[p]);
+                acc[p][r] = v_fma(v_fma(v_from_int(total[p][r]), unit[p], y), xs, acc[p][r]);
+            } else {
+                const i16x sum = i_mla(total[p][r], rest[p][r], int_set(-middle));
+                acc[p][r] = v_fma(v_from_int(sum), v_mul(unit[p], xs), acc[p][r]);
             }
         }
     }
@@ -189,78 +150,41 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
 
 /* Nibbles that are looked up: then as Q8. */
 FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_matrix *w,
-                             const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
-{
-    const uint8_t *weights = w->data + panel * w->panel_bytes;
-    const int8_t *q = x->q + row * x->q_stride;
-    const float *scale = x->scale + row * x->b_stride;
-    const int32_t *shift = x->shift + row * x->b_stride;
-    const int64_t step = w->panel_bytes;
-    const uint8_t *scales = weights + (int64_t)w->blocks * 256, *table = fs_table(KIND);
-    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 256);
-    int64_t far = plan.far;
-    v16 acc[MAX_P][MAX_R];
-    FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t b = 0; b < w->blocks; b++, weights += 256) {
-        if (b == plan.turn) far = plan.behind;
-        q8_sum sum[MAX_P][MAX_R];
-        FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q8_start(shift[r * x->b_stride + b]);
-        FS_UNROLL for (int g = 0; g < 4; g++)
-        {
-            w8 low[MAX_P], high[MAX_P];
-            FS_EACH_PANEL
-            {
-                w64 nibbles = w_load(weights + p * step + g * 64);
-                if (R == 1 || row == 0) v_prefetch(weights + p * step + g * 64 + far);
-                low[p] = q8_of(w_table(table, w_low(nibbles)));
-                high[p] = q8_of(w_table(table, w_high(nibbles)));
-            }
-            FS_EACH_ROW
-            {
-                const int8_t *c = q + r * x->q_stride + b * FS_BLOCK + g * 4;
-                x4 c0 = x4_load(c), c1 = x4_load(c + 16);
-                FS_EACH_PANEL sum[p][r] = q8_dot(sum[p][r], low[p], c0);
-                FS_EACH_PANEL sum[p][r] = q8_dot(sum[p][r], high[p], c1);
-            }
-        }
-        FS_EACH_PANEL
-        {
-            v16 d = v_half(scales + p * step + b * fs_scale_bytes(KIND));
-            FS_EACH_ROW
-            {
-                v16 s = v_from_int(q8_finish(sum[p][r], shift[r * x->b_stride + b]));
-                acc[p][r] = v_fma(s, v_mul(d, v_set(scale[r * x->b_stride + b])), acc[p][r]);
-            }
-        }
-    }
-    FS_EACH_PANEL FS_EACH_ROW fs_put(w, out, row + r, panel + p, acc[p][r]);
-}
-
-/* The same with blocks of blocks. */
-FS_INLINE void fs_tile_xs(const int KIND, const int P, const int R, const fs_matrix *w,
                           const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
 {
     const uint8_t *weights = w->data + panel * w->panel_bytes;
     const int8_t *q = x->q + row * x->q_stride;
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
-    const int64_t step = w->panel_bytes;
+    const int levels = !fs_is_super(KIND);
+    const int64_t step = w->panel_bytes, bytes = fs_scale_bytes(KIND) * (levels ? FS_SUPER : 1);
     const uint8_t *super = weights + (int64_t)w->blocks * 256, *table = fs_table(KIND);
     const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 256);
     int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
-    for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += fs_scale_bytes(KIND)) {
-        i16x total[MAX_P][MAX_R];
+    for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += bytes) {
+        const int64_t end = levels && w->blocks - first < FS_SUPER ? w->blocks : first + FS_SUPER;
+        i16x total[MAX_P][MAX_R], found[MAX_P][FS_SUPER];
+        v16 unit[MAX_P];
+        FS_EACH_PANEL
+        {
+            const uint8_t *halfs = super + p * step;
+            if (!levels) unit[p] = v_half(halfs);
+            else if (end - first == FS_SUPER)
+                fs_any_levels(halfs, 32, fs_levels_of(KIND), FS_SUPER, found[p], &unit[p]);
+            else
+                fs_any_levels(halfs, 32, fs_levels_of(KIND), end - first, found[p], &unit[p]);
+        }
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
-        for (int64_t b = first; b < first + FS_SUPER; b++, weights += 256) {
+        for (int64_t b = first; b < end; b++, weights += 256) {
             if (b == plan.turn) far = plan.behind;
             q8_sum sum[MAX_P][MAX_R];
             q8_level level[MAX_P];
             FS_EACH_PANEL
             {
                 const uint8_t *at = super + p * step + 32 + (b - first) / 2 * (2 * FS_LANES);
-                level[p] = q8_level_of(pairs_of(pairs_load(at), b % 2));
+                level[p] = q8_level_of(levels ? found[p][b - first] : pairs_of(pairs_load(at), b % 2));
             }
             FS_EACH_ROW FS_EACH_PANEL
             sum[p][r] = q8_begin(total[p][r], shift[r * x->b_stride + b]);
@@ -287,7 +211,7 @@ FS_INLINE void fs_tile_xs(const int KIND, const int P, const int R, const fs_mat
         }
         FS_EACH_PANEL FS_EACH_ROW
         {
-            v16 factor = v_mul(v_half(super + p * step), v_set(scale[r * x->b_stride + first / FS_SUPER]));
+            const v16 factor = v_mul(unit[p], v_set(scale[r * x->b_stride + first / FS_SUPER]));
             acc[p][r] = v_fma(v_from_int(total[p][r]), factor, acc[p][r]);
         }
     }
@@ -305,13 +229,13 @@ FS_INLINE void fs_tile_xs(const int KIND, const int P, const int R, const fs_mat
 FS_MATMUL_K(fs_matmul_q4_1, fs_tile_q4_1, fs_tile_k, FS_Q4_1, K_ROWS)
 FS_MATMUL_K(fs_matmul_q5_0, fs_tile_q5_0, fs_tile_k, FS_Q5_0, K_ROWS)
 FS_MATMUL_K(fs_matmul_q5_1, fs_tile_q5_1, fs_tile_k, FS_Q5_1, K_ROWS)
-FS_MATMUL_K(fs_matmul_q4_k, fs_tile_q4_k, fs_tile_super, FS_Q4_K, K_ROWS)
-FS_MATMUL_K(fs_matmul_q5_k, fs_tile_q5_k, fs_tile_super, FS_Q5_K, K_ROWS)
-FS_MATMUL_K(fs_matmul_q6_k, fs_tile_q6_k, fs_tile_super, FS_Q6_K, K6_ROWS)
-FS_MATMUL_K(fs_matmul_q2_k, fs_tile_q2_k, fs_tile_super, FS_Q2_K, K6_ROWS)
-FS_MATMUL_K(fs_matmul_q3_k, fs_tile_q3_k, fs_tile_super, FS_Q3_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q4_k, fs_tile_q4_k, fs_tile_k, FS_Q4_K, K_ROWS)
+FS_MATMUL_K(fs_matmul_q5_k, fs_tile_q5_k, fs_tile_k, FS_Q5_K, K_ROWS)
+FS_MATMUL_K(fs_matmul_q6_k, fs_tile_q6_k, fs_tile_k, FS_Q6_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q2_k, fs_tile_q2_k, fs_tile_k, FS_Q2_K, K6_ROWS)
+FS_MATMUL_K(fs_matmul_q3_k, fs_tile_q3_k, fs_tile_k, FS_Q3_K, K6_ROWS)
 FS_MATMUL_K(fs_matmul_iq4_nl, fs_tile_iq4_nl, fs_tile_table, FS_IQ4_NL, K_ROWS)
-FS_MATMUL_K(fs_matmul_iq4_xs, fs_tile_iq4_xs, fs_tile_xs, FS_IQ4_XS, K_ROWS)
+FS_MATMUL_K(fs_matmul_iq4_xs, fs_tile_iq4_xs, fs_tile_table, FS_IQ4_XS, K_ROWS)
 FS_MATMUL_K(fs_matmul_mxfp4, fs_tile_mxfp4, fs_tile_table, FS_MXFP4, K_ROWS)
 
 #define FS_K_ENTRIES                                                                         \

@@ -107,17 +107,17 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 a)
     }
     return sum;
 }
-/* levels in 1 and what a level is worth where the largest scale is `most` */
-FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+/* levels in 1 and what a level is worth where the largest scale is `most`, its power of two `levels` */
+FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
     EACH
     {
         uint32_t exponent, bits;
         memcpy(&exponent, &most.f[lane], 4);
         exponent &= FS_EXPONENT;
-        bits = FS_LEVELS_IN_ONE - exponent;
+        bits = FS_LEVELS_IN_ONE(levels) - exponent;
         memcpy(&levels_in_one->f[lane], &bits, 4);
-        bits = FS_UNIT + exponent;
+        bits = FS_UNIT(levels) + exponent;
         memcpy(&unit->f[lane], &bits, 4);
     }
 }
@@ -170,6 +170,13 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
 {
     pairs y;
     EACH for (int j = 0; j < 2; j++) y.i[lane][j] = (int8_t)p[lane * 2 + j];
+    return y;
+}
+/* of numbers within 16 bits */
+FS_INLINE pairs pairs_join(i16x first, i16x second)
+{
+    pairs y;
+    EACH y.i[lane][0] = (int16_t)first.i[lane], y.i[lane][1] = (int16_t)second.i[lane];
     return y;
 }
 /* each lane's first, or second */

@@ -95,9 +95,9 @@ static inline void fs_round_row(const fs_model *m, int32_t kind, const float *x,
 {
     if (kind < FS_Q8) return;
     const int sums = !m->kernels.sumless || rows < m->kernels.sumless || kind > FS_Q4;
-    (fs_is_wide(kind) ? m->kernels.quantise_wide : m->kernels.quantise)(
-        x, width, fs_offset(kind), into->q + into_row * m->q_stride,
-        into->scale + into_row * m->b_stride, sums ? into->shift + into_row * m->b_stride : NULL);
+    m->kernels.quantise_wide(x, width, fs_offset(kind), into->q + into_row * m->q_stride,
+                             into->scale + into_row * m->b_stride,
+                             sums ? into->shift + into_row * m->b_stride : NULL);
 }
 
 #endif

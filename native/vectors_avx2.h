@@ -126,17 +126,17 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)};
 }
-FS_INLINE void v_units_half(__m256 most, __m256 *levels_in_one, __m256 *unit)
+FS_INLINE void v_units_half(__m256 most, const float levels, __m256 *levels_in_one, __m256 *unit)
 {
     __m256i e = _mm256_and_si256(_mm256_castps_si256(most), _mm256_set1_epi32((int)FS_EXPONENT));
-    __m256i levels = _mm256_sub_epi32(_mm256_set1_epi32((int)FS_LEVELS_IN_ONE), e);
-    *levels_in_one = _mm256_castsi256_ps(levels);
-    *unit = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_set1_epi32((int)FS_UNIT), e));
+    __m256i in_one = _mm256_sub_epi32(_mm256_set1_epi32((int)FS_LEVELS_IN_ONE(levels)), e);
+    *levels_in_one = _mm256_castsi256_ps(in_one);
+    *unit = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_set1_epi32((int)FS_UNIT(levels)), e));
 }
-FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
-    v_units_half(most.a, &levels_in_one->a, &unit->a);
-    v_units_half(most.b, &levels_in_one->b, &unit->b);
+    v_units_half(most.a, levels, &levels_in_one->a, &unit->a);
+    v_units_half(most.b, levels, &levels_in_one->b, &unit->b);
 }
 FS_INLINE i16x v_nearest(v16 x)
 {
@@ -160,6 +160,12 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
     const __m128i *bytes = (const __m128i *)p;
     return (pairs){_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
                    _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
+}
+/* of numbers within 16 bits */
+FS_INLINE pairs pairs_join(i16x first, i16x second)
+{
+    return (pairs){_mm256_blend_epi16(first.a, _mm256_slli_epi32(second.a, 16), 0xaa),
+                   _mm256_blend_epi16(first.b, _mm256_slli_epi32(second.b, 16), 0xaa)};
 }
 FS_INLINE i16x pairs_of(pairs a, const int second)
 {

@@ -68,12 +68,12 @@ FS_INLINE i16x v_round(v16 x)
     __m512 half = _mm512_or_ps(sign, _mm512_set1_ps(0.49999997f));
     return _mm512_cvttps_epi32(_mm512_add_ps(x, half));
 }
-FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
     __m512i e = _mm512_and_si512(_mm512_castps_si512(most), _mm512_set1_epi32((int)FS_EXPONENT));
-    __m512i levels = _mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE), e);
-    *levels_in_one = _mm512_castsi512_ps(levels);
-    *unit = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT), e));
+    __m512i in_one = _mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE(levels)), e);
+    *levels_in_one = _mm512_castsi512_ps(in_one);
+    *unit = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT(levels)), e));
 }
 FS_INLINE i16x v_trunc(v16 x) { return _mm512_cvttps_epi32(x); }
 FS_INLINE i16x v_nearest(v16 x) { return _mm512_cvtps_epi32(x); }
@@ -91,6 +91,11 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
 {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
+/* of numbers within 16 bits */
+FS_INLINE pairs pairs_join(i16x first, i16x second)
+{
+    return _mm512_mask_mov_epi16(_mm512_slli_epi32(second, 16), 0x55555555, first);
+}
 FS_INLINE i16x pairs_of(pairs a, const int second)
 {
     return _mm512_srai_epi32(second ? a : _mm512_slli_epi32(a, 16), 16);
@@ -101,14 +106,14 @@ FS_INLINE i16x pairs_dot(i16x sum, pairs a, int32_t b)
 }
 /* K types: products of 16 bits cost less, and sums of four groups fit into them: of 4 bits 30,480 */
 #define FS_OWN_GROUPS
-#define k_groups(KIND) (fs_has_halves(KIND) || (KIND) == FS_Q4_K ? 4 : 8)
+#define k_groups(KIND) (fs_has_halves(KIND) || !fs_high_bits(KIND) ? 4 : 8)
 typedef i16x k_sum;
 typedef i16x k_level;
 #define k_start() _mm512_setzero_si512()
 #define k_dot(sum, w, x) u_dot(sum, w, x)
 #define k_level_of(a, second) pairs_of(a, second)
 #define k_end(KIND, total, sum, level)                                                    \
-    ((KIND) == FS_Q5_K || (KIND) == FS_Q6_K ? i_mla(total, sum, level) : i_mla16(total, sum, level))
+    (fs_low_bits(KIND) + fs_high_bits(KIND) > 4 ? i_mla(total, sum, level) : i_mla16(total, sum, level))
 FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
 FS_INLINE i16x i_join(i16x x, i16x y, int shift)
 {

@@ -204,18 +204,19 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){vcvtq_s32_f32(x.a), vcvtq_s32_f32(x.b), vcvtq_s32_f32(x.c), vcvtq_s32_f32(x.d)};
 }
-FS_INLINE void units_of_four(float32x4_t most, float32x4_t *levels_in_one, float32x4_t *unit)
+FS_INLINE void units_of_four(float32x4_t most, const float levels, float32x4_t *levels_in_one,
+                             float32x4_t *unit)
 {
     uint32x4_t e = vandq_u32(vreinterpretq_u32_f32(most), vdupq_n_u32(FS_EXPONENT));
-    *levels_in_one = vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(FS_LEVELS_IN_ONE), e));
-    *unit = vreinterpretq_f32_u32(vaddq_u32(vdupq_n_u32(FS_UNIT), e));
+    *levels_in_one = vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(FS_LEVELS_IN_ONE(levels)), e));
+    *unit = vreinterpretq_f32_u32(vaddq_u32(vdupq_n_u32(FS_UNIT(levels)), e));
 }
-FS_INLINE void v_units(v16 most, v16 *levels_in_one, v16 *unit)
+FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
-    units_of_four(most.a, &levels_in_one->a, &unit->a);
-    units_of_four(most.b, &levels_in_one->b, &unit->b);
-    units_of_four(most.c, &levels_in_one->c, &unit->c);
-    units_of_four(most.d, &levels_in_one->d, &unit->d);
+    units_of_four(most.a, levels, &levels_in_one->a, &unit->a);
+    units_of_four(most.b, levels, &levels_in_one->b, &unit->b);
+    units_of_four(most.c, levels, &levels_in_one->c, &unit->c);
+    units_of_four(most.d, levels, &levels_in_one->d, &unit->d);
 }
 FS_INLINE i16x v_nearest(v16 x) /* halves to even */
 {
@@ -236,6 +237,16 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
     const int8x16_t low = vreinterpretq_s8_u8(vld1q_u8(p)), high = vreinterpretq_s8_u8(vld1q_u8(p + 16));
     return (pairs){vmovl_s8(vget_low_s8(low)), vmovl_high_s8(low), vmovl_s8(vget_low_s8(high)),
                    vmovl_high_s8(high)};
+}
+/* of numbers within 16 bits */
+FS_INLINE int16x8_t four_joined(int32x4_t first, int32x4_t second)
+{
+    return vtrn1q_s16(vreinterpretq_s16_s32(first), vreinterpretq_s16_s32(second));
+}
+FS_INLINE pairs pairs_join(i16x first, i16x second)
+{
+    return (pairs){four_joined(first.a, second.a), four_joined(first.b, second.b),
+                   four_joined(first.c, second.c), four_joined(first.d, second.d)};
 }
 FS_INLINE int32x4_t four_of(int16x8_t a, const int second)
 {

@@ -57,25 +57,25 @@ from fireside.engine.plan import (
 
 Array = NDArray[np.float32]
 BLOCK = 32  # weights that share a scale, as in ggml's Q8_0
-WIDE = 8 * BLOCK  # activations that do where weights are of Q8_0, Q4_0 or have blocks of blocks
+WIDE = 8 * BLOCK  # activations that do
 TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
-# Types that meet rounded activations, and how many of those share a scale; what other types hold is
-# taken as floats.
-LEVELLED = ("Q8_0", "Q4_0")  # whose scales matmuls round as well
-ROUNDED = dict.fromkeys(LEVELLED, WIDE)
-ROUNDED |= dict.fromkeys(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), WIDE)
-ROUNDED |= dict.fromkeys(("Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4"), BLOCK)
+# Types whose scales matmuls round to levels: how many of those the largest one's power of two is
+LEVELLED = dict.fromkeys(("Q8_0", "Q4_0", "IQ4_NL"), 127.5)
+LEVELLED |= {"Q4_1": 1024, "Q5_0": 1024, "Q5_1": 512, "MXFP4": 1024}
+MINIMA = 8192  # the same for minima
+# Types that meet rounded activations; what other types hold is taken as floats.
+ROUNDED = {*LEVELLED, "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
 
 
 @dataclass
 class Matrix:
     """A weight ready to use: values [rows, columns] for products, `rows` the same for looking up.
 
-    `rounded`: how many of its inputs share a scale when they are rounded to int8; 0: they are not.
+    `rounded`: whether its inputs are rounded to int8.
     """
 
     values: Array
-    rounded: int
+    rounded: bool
     rows: Array
 
 
@@ -115,7 +115,7 @@ class Frame:
 def vector(tensor: Tensor) -> Matrix:
     """A bias or the weight of a norm."""
     values = tensor.to_float32()
-    return Matrix(values, 0, values)
+    return Matrix(values, False, values)
 
 
 def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
@@ -123,11 +123,11 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
     if quant == "none" or tensor.block == TARGET[quant]:
         values = tensor.to_float32()
         if tensor.block not in LEVELLED:
-            return Matrix(values, ROUNDED.get(tensor.block, 0), values)
-        return Matrix(to_levels(values, tensor.data, tensor.block), WIDE, values)
+            return Matrix(values, tensor.block in ROUNDED, values)
+        return Matrix(to_levels(values, tensor.data, tensor.block), True, values)
     if quant == "f16":
         values = rounded_for("f16", tensor.to_float32())
-        return Matrix(values, 0, values)
+        return Matrix(values, False, values)
     columns = tensor.shape[-1]
     padded = -(-columns // BLOCK) * BLOCK  # rows that end within a block are filled with zeros
     target = blocks.get(TARGET[quant])
@@ -139,29 +139,39 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
         np.ascontiguousarray(x[:, :columns]).reshape(tensor.shape)
         for x in (values, to_levels(values, data, TARGET[quant]))
     )
-    return Matrix(levelled, WIDE, exact)
+    return Matrix(levelled, True, exact)
+
+
+def levels(x: Array, power: float) -> Array:
+    """Scales or minima [rows, blocks] rounded to levels: of eight in a row to multiples of
+    2^e / power, the largest being 2^e to 2^(e + 1); see FS_LEAST_SCALE in native/kernels.h."""
+    n = x.shape[1]
+    grouped = np.zeros((len(x), -(-n // 8), 8), np.float32)
+    grouped.reshape(len(x), -1)[:, :n] = x
+    most = np.maximum(np.abs(grouped).max(-1, keepdims=True), np.float32(6e-8))
+    one = np.ldexp(np.float32(0.5), np.frexp(most)[1])
+    rounded = np.rint(grouped * (np.float32(power) / one)) * (one / np.float32(power))
+    result: Array = rounded.reshape(len(x), -1)[:, :n]
+    return result
 
 
 def to_levels(values: Array, data: NDArray[np.uint8], block: str) -> Array:
-    """Weights [..., columns] of Q8_0 or Q4_0 as matmuls take them, `data` their bytes.
-
-    Of eight blocks in a row the scales are rounded to multiples of 2^e / 127.5, the largest being
-    2^e to 2^(e + 1); see FS_LEAST_SCALE in native/kernels.h.
-    """
+    """Weights [..., columns] of a type of LEVELLED as matmuls take them, `data` their bytes."""
     form = blocks.get(block)
     assert isinstance(form, GgmlFormat)
-    n = values.shape[-1] // BLOCK
-    held = data[: blocks.nbytes(form, values.size)]
-    d = held.view(form.dtype)["d"].astype(np.float32).reshape(-1, n)
-    grouped = np.zeros((len(d), -(-n // 8), 8), np.float32)
-    grouped.reshape(len(d), -1)[:, :n] = d
-    most = np.maximum(np.abs(grouped).max(-1, keepdims=True), np.float32(6e-8))
-    power = np.ldexp(np.float32(0.5), np.frexp(most)[1])
-    rounded = np.rint(grouped * (np.float32(127.5) / power)) * (power / np.float32(127.5))
-    rounded = rounded.reshape(len(d), -1)[:, :n]
-    ratio = np.divide(rounded, d, out=np.zeros_like(d), where=d != 0)
-    result: Array = (values.reshape(len(d), n, BLOCK) * ratio[..., None]).reshape(values.shape)
-    return result
+    held = data[: blocks.nbytes(form, values.size)].view(form.dtype)
+    shape = (-1, values.shape[-1] // BLOCK)
+    if block == "MXFP4":
+        d = np.ldexp(np.float32(1), held["e"].astype(np.int32) - 128).reshape(shape)
+    else:
+        d = held["d"].astype(np.float32).reshape(shape)
+    low = np.zeros_like(d)
+    if "m" in (held.dtype.names or ()):
+        low = held["m"].astype(np.float32).reshape(shape)
+    ratio = np.divide(levels(d, LEVELLED[block]), d, out=np.zeros_like(d), where=d != 0)
+    steps = values.reshape(*d.shape, BLOCK) - low[..., None]
+    result = steps * ratio[..., None] + levels(low, MINIMA)[..., None]
+    return result.reshape(values.shape)
 
 
 def round_to_int8(x: Array, group: int = BLOCK) -> Array:
@@ -179,7 +189,7 @@ def round_to_int8(x: Array, group: int = BLOCK) -> Array:
 
 def met_by(matrix: Matrix, x: Array) -> Array:
     """x [n, width] as that matrix meets it."""
-    return round_to_int8(x, matrix.rounded) if matrix.rounded else x
+    return round_to_int8(x, WIDE) if matrix.rounded else x
 
 
 def rounded_for(kv: KV, x: Array) -> Array:

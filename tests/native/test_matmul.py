@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fireside.engine import blocks
-from fireside.engine.blocks import ggml, q5_0
+from fireside.engine.blocks import ggml, q5_0, tables
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.executors import native_library
 from tests.models import random_tensor
@@ -19,6 +19,9 @@ from tests.native.test_packing import any_blocks
 BLOCK, SUPER = 32, 8  # weights, and blocks whose sums are added up as whole numbers
 SUPERS = ("Q4_K", "Q5_K", "Q6_K")
 NUMBERS = ("Q4_1", "Q5_0", "Q5_1", *SUPERS)
+# levels in the power of two of the largest of eight scales, and in that of the largest minimum
+LEVELS = {"Q4_1": 1024, "Q5_0": 1024, "Q5_1": 512, "IQ4_NL": 127.5, "MXFP4": 1024}
+MINIMA = 8192
 SIZES = [
     (1, 16, 32),
     (1, 130, 96),
@@ -51,22 +54,36 @@ def quantise(x: Floats, group: int = BLOCK) -> tuple[NDArray[np.int64], Floats]:
     return np.rint(blocks * inverse).astype(np.int64), scale[..., 0]
 
 
-def emulate_blocks(q: NDArray[np.int64], d: Floats, x: Floats) -> Floats:
-    """q [rows, blocks, 32], d [rows, blocks]: whole sums of eight blocks are exact integers, where
-    their scales count as the whole numbers that they are nearest to in units of 1 / 127.5 of the
-    largest one's power of two."""
+def levels_of(d: Floats, power: float) -> tuple[NDArray[np.int64], Floats]:
+    """Scales d [rows, up to 8] as whole numbers in units of 1 / power of the largest one's power of
+    two, and these units [rows]."""
+    most = np.maximum(np.abs(d).max(1, keepdims=True), np.float32(6e-8))
+    one = np.ldexp(np.float32(0.5), np.frexp(most)[1])
+    levels = np.rint(d * (np.float32(power) / one)).astype(np.int64)
+    return levels, one[:, 0] / np.float32(power)
+
+
+def emulate_blocks(
+    q: NDArray[np.int64], d: Floats, x: Floats, power: float = 127.5, low: Floats | None = None
+) -> Floats:
+    """q [rows, blocks, 32], scales d, minima `low` [rows, blocks]: sums of eight blocks are exact
+    integers, where their scales count as the whole numbers that they are nearest to."""
     xq, xs = quantise(x, SUPER * BLOCK)
     acc = np.zeros((len(x), len(q)), np.float32)
     for i in range(xs.shape[1]):
-        scales = d[:, i * SUPER : (i + 1) * SUPER]
-        most = np.maximum(np.abs(scales).max(1, keepdims=True), np.float32(6e-8))
-        power = np.ldexp(np.float32(0.5), np.frexp(most)[1])
-        levels = np.rint(scales * (np.float32(127.5) / power))
-        weights = q[:, i * SUPER : (i + 1) * SUPER] * levels[..., None].astype(np.int64)
-        whole = weights.reshape(len(q), -1)
+        eight = slice(i * SUPER, (i + 1) * SUPER)
+        levels, unit = levels_of(d[:, eight], power)
+        whole = (q[:, eight] * levels[..., None]).reshape(len(q), -1)
         total = (xq[:, i, : whole.shape[1]] @ whole.T).astype(np.float32)
-        unit = power[:, 0] / np.float32(127.5)
-        acc = fma(total.astype(np.float64), (unit * xs[:, i, None]).astype(np.float64), acc)
+        scale = xs[:, i, None]
+        if low is None:
+            acc = fma(total.astype(np.float64), (unit * scale).astype(np.float64), acc)
+            continue
+        levels, worth = levels_of(low[:, eight], MINIMA)
+        sums = xq[:, i].reshape(len(x), SUPER, BLOCK).sum(-1)[:, : levels.shape[1]]
+        rest = (sums @ levels.T).astype(np.float32) * worth
+        y = fma(total.astype(np.float64), unit.astype(np.float64), rest)
+        acc = fma(y.astype(np.float64), scale.astype(np.float64), acc)
     return acc
 
 
@@ -81,16 +98,19 @@ def unpack_file(data: NDArray[np.uint8], rows: int, block: str) -> tuple[NDArray
     return q, np.ascontiguousarray(raw[..., :2]).view(np.float16)[..., 0].astype(np.float32)
 
 
-def numbers_of(tensor: Tensor) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Whole numbers [rows, blocks, 32], their scales and minima [rows, blocks], of Q4_1 and Q5."""
-    form = blocks.get(tensor.block)
+def emulate_numbers(tensor: Tensor, x: Floats) -> Floats:
+    """Types of LEVELS."""
+    form, block = blocks.get(tensor.block), tensor.block
     assert isinstance(form, ggml.GgmlFormat)
-    r, rows = tensor.data.view(form.dtype).reshape(-1), tensor.shape[0]
-    q = (ggml.nibbles(r["q"]) if tensor.block == "Q4_1" else q5_0.numbers(r)).astype(np.int64)
-    q = q.reshape(rows, -1, BLOCK) - 16 * (tensor.block == "Q5_0")
-    low = np.zeros(len(r)) if tensor.block == "Q5_0" else r["m"]
-    d, low = (x.astype(np.float32).reshape(rows, -1) for x in (r["d"], low))
-    return q, d, low
+    r, rows = tensor.data.reshape(-1).view(form.dtype), tensor.shape[0]
+    q = q5_0.numbers(r) if "h" in form.dtype.fields else ggml.nibbles(r["q"])
+    if block in ("IQ4_NL", "MXFP4"):
+        q = tables.looked_up(tables.E2M1 if block == "MXFP4" else tables.UNEVEN, q)
+    q = q.astype(np.int64).reshape(rows, -1, BLOCK) - 16 * (block == "Q5_0")
+    d = np.ldexp(1.0, r["e"].astype(np.int64) - 128) if block == "MXFP4" else r["d"]
+    d = d.astype(np.float32).reshape(rows, -1)
+    low = r["m"].astype(np.float32).reshape(rows, -1) if block in ("Q4_1", "Q5_1") else None
+    return emulate_blocks(q, d, x, LEVELS[block], low)
 
 
 def supers_of(tensor: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
@@ -127,20 +147,6 @@ def emulate_supers(tensor: Tensor, x: Floats) -> Floats:
         else:
             factor = (d[:, i] * xs[:, i, None]).astype(np.float64)
             acc = fma(total.astype(np.float64), factor, acc)
-    return acc
-
-
-def emulate_numbers(tensor: Tensor, x: Floats) -> Floats:
-    """A sum a block, then the minimum."""
-    q, d, low = numbers_of(tensor)
-    xq, xs = quantise(x)
-    acc = np.zeros((len(x), len(q)), np.float32)
-    for b in range(xs.shape[1]):
-        total = xq[:, b] @ q[:, b].T
-        factor = (d[:, b] * xs[:, b, None]).astype(np.float64)
-        acc = fma(total.astype(np.float64), factor, acc)
-        plain = (xq[:, b].sum(-1).astype(np.float32) * xs[:, b]).astype(np.float64)
-        acc = fma(plain[:, None], low[:, b].astype(np.float64), acc)
     return acc
 
 
@@ -207,6 +213,51 @@ def test_any_numbers_and_scales(isa: str, block: str, n: int, rows: int, cols: i
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("n", "rows", "cols"), [(1, 130, 544), (2, 33, 32), (19, 50, 768), (150, 40, 96), (13, 20, 320)]
+)
+@pytest.mark.parametrize("block", LEVELS)
+def test_any_numbers_and_levels(isa: str, block: str, n: int, rows: int, cols: int) -> None:
+    """The same for types with a scale for each block, whose rows may end anywhere in eight."""
+    tensor, x = any_blocks(6, rows, cols, block), normal(2, n, cols)
+    x[0] = np.where(x[0] < 0, -1, 1)
+    y = matmul(tensor, x, block, isa)
+    expected = emulate_numbers(tensor, x)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("numbers", [0x00, 0x77, 0xFF])
+@pytest.mark.parametrize("block", LEVELS)
+def test_largest_levels_do_not_saturate(isa: str, block: str, numbers: int) -> None:
+    """All weights of a row and all activations as large as they can be, of either sign."""
+    form = blocks.get(block)
+    data = np.full((32, 256 // 32, form.block_bytes), numbers, np.uint8)
+    for i in range(32):
+        scale = np.array([1.999, -1.999][i % 2], np.float16)
+        data[i, :, : 1 if block == "MXFP4" else 2] = 127 if block == "MXFP4" else scale.view("2u1")
+        if block in ("Q4_1", "Q5_1"):
+            data[i, :, 2:4] = (scale * [1, -1][i // 2 % 2]).view("2u1")
+    tensor = Tensor("w", (32, 256), block, data.reshape(-1))
+    x = np.ones((20, 256), np.float32) * np.where(np.arange(20) % 2, 1, -1)[:, None]
+    y = matmul(tensor, x.astype(np.float32), block, isa)
+    plain = x @ tensor.to_float32().T
+    np.testing.assert_allclose(y, plain, rtol=3e-3, atol=1e-3 * np.abs(plain).max())
+    np.testing.assert_array_equal(y, matmul(tensor, x.astype(np.float32), block, "reference"))
+
+
+def test_scales_of_mxfp4_are_kept(isa: str) -> None:
+    """Powers of two down to the 1024th of the largest of eight: products are what they are."""
+    tensor, x = any_blocks(3, 40, 512, "MXFP4"), normal(2, 20, 512)
+    records = tensor.data.reshape(-1, 17)
+    records[:, 0] = np.random.default_rng(4).integers(117, 128, len(records))
+    records[::8, 0] = 127
+    xq, xs = quantise(x, SUPER * BLOCK)
+    rounded = (xq * xs[..., None].astype(np.float64)).reshape(x.shape)
+    exact = rounded @ tensor.to_float32().T
+    y = matmul(tensor, x, "MXFP4", isa)
+    np.testing.assert_allclose(y, exact, rtol=1e-6, atol=1e-6 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("block", ["Q8_0", "Q4_0", *NUMBERS])
 def test_largest_sums_do_not_saturate(isa: str, block: str) -> None:
     weights = np.ones((32, 256), np.float32) * np.where(np.arange(32) % 2, 1, -1)[:, None]
@@ -221,8 +272,8 @@ def test_largest_sums_do_not_saturate(isa: str, block: str) -> None:
 @given(
     n=st.integers(1, 40),
     rows=st.integers(1, 90),
-    cols=st.integers(1, 80),
-    block=st.sampled_from(["F32", "F16", "BF16", "Q8_0", "Q4_0", *NUMBERS]),
+    cols=st.integers(1, 400),
+    block=st.sampled_from(["F32", "F16", "BF16", "Q8_0", "Q4_0", *NUMBERS, "IQ4_NL", "MXFP4"]),
     seed=st.integers(0, 2**31),
 )
 def test_every_instruction_set_gives_the_same_bits(
@@ -230,7 +281,10 @@ def test_every_instruction_set_gives_the_same_bits(
 ) -> None:
     size = blocks.get(block).block_size
     cols = -(-cols // size) * size
-    weights, x = normal(seed, rows, cols), normal(seed + 1, n, cols)
+    weights: Floats | Tensor = normal(seed, rows, cols)
+    if block in ("IQ4_NL", "MXFP4"):
+        weights = any_blocks(seed, rows, cols, block)
+    x = normal(seed + 1, n, cols)
     results = {
         name: matmul(weights, x, block, name).tobytes()
         for name in native_library.instruction_sets()

@@ -40,6 +40,7 @@ from tests.native.test_packing import any_blocks
 COMPILER = "aarch64-linux-gnu-gcc"
 OLD, NEW = "cortex-a53", "max"  # a CPU without the dot product, one with it
 NUMBERS = ("BF16", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+LEVELLED = ("Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
 ROWS = (1, 2, 5, 16, 17)
 
 
@@ -127,10 +128,11 @@ def cases() -> list[Case]:
                 found.append(stepping(f"{block}, {n} rows", *model, tokens, n))
         tensor = random_tensor("w", normal(6, 19, 512), block)
         found += [packing(tensor, kind) for kind in (block, "F32", "Q8", "Q4")]
-    for block in ("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"):
-        matrix = any_blocks(6, 67, 256, block)
+    for block in ("Q2_K", "Q3_K", "IQ4_XS", *LEVELLED):
+        cols = 352 if block in LEVELLED else 256
+        matrix = any_blocks(6, 67, cols, block)
         for n in ROWS:
-            plan, checkpoint = matmul_model(normal(5, 67, 256), normal(n, n, 256), "F32")
+            plan, checkpoint = matmul_model(normal(5, 67, cols), normal(n, n, cols), "F32")
             checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, "w": matrix})
             tokens = np.arange(n, dtype=np.int32)
             found.append(stepping(f"{block}, {n} rows", plan, checkpoint, tokens, n))
