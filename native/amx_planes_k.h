@@ -65,17 +65,18 @@ FS_ALWAYS __m512i numbers_of(const int KIND, const uint8_t *block, const int g)
 FS_ALWAYS void find_levels(const uint8_t *halfs, const int64_t apart, const float power, const int64_t n,
                            __m512i *levels, float *unit)
 {
-    __m512 most = _mm512_set1_ps(FS_LEAST_SCALE), d[FS_SUPER];
+    const __m256i size = _mm256_set1_epi16(0x7fff);
+    __m256i d[FS_SUPER], most = _mm256_set1_epi16(1);
     for (int64_t i = 0; i < n; i++) {
-        d[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(halfs + i * apart)));
-        most = _mm512_max_ps(_mm512_abs_ps(d[i]), most);
+        d[i] = _mm256_loadu_si256((const __m256i *)(halfs + i * apart));
+        most = _mm256_max_epu16(_mm256_and_si256(d[i], size), most);
     }
     const __m512i exponent = _mm512_set1_epi32((int)FS_EXPONENT);
-    const __m512i e = _mm512_and_si512(_mm512_castps_si512(most), exponent);
+    const __m512i e = _mm512_and_si512(_mm512_castps_si512(_mm512_cvtph_ps(most)), exponent);
     const __m512 levels_in_one =
         _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32((int)FS_LEVELS_IN_ONE(power)), e));
     for (int64_t i = 0; i < n; i++) {
-        __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(d[i], levels_in_one));
+        __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtph_ps(d[i]), levels_in_one));
         levels[i] = _mm512_mask_mov_epi16(_mm512_slli_epi32(level, 16), 0x55555555, level);
     }
     _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT(power)), e));

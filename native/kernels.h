@@ -19,9 +19,9 @@
 #define FS_SUPER 8  /* blocks whose sums are added up as whole numbers; K types, IQ4_XS: in files too */
 /* Kinds with a half for each block's scale: matmuls round those of FS_SUPER blocks as they round
  * activations, to levels: whole numbers, so large that a level times a weight has 16 bits at most. What a
- * level is worth hangs on the exponent e of the largest scale (2^e to 2^(e + 1)) alone: 2^e / fs_levels_of().
+ * level is worth hangs on the exponent e of the largest scale (2^e to 2^(e + 1), at least that of the least
+ * half) alone: 2^e / fs_levels_of().
  * Minima likewise: 2^e / FS_MINIMA, where one times the sum of a block's activations has 26 bits. */
-#define FS_LEAST_SCALE 6e-8f /* as if the largest were this: the least half */
 #define FS_MINIMA 8192.0f
 #define FS_EXPONENT 0x7f800000u
 /* bits of a float: levels in 1, less e's exponent; what one is worth, and e's exponent */

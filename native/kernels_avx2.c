@@ -74,7 +74,8 @@ typedef q4_sum k_sum;
 typedef i16x k_level;
 #define k_start() q4_start(0)
 #define k_dot(sum, w, x) q4_dot(sum, w, x)
-FS_INLINE k_level k_level_of(pairs a, const int second)
+#define k_level_of(KIND, a, second) k_twice(a, second)
+FS_INLINE k_level k_twice(pairs a, const int second)
 {
     const __m256i first = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1,
                                            4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);

@@ -111,21 +111,24 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
 
 #include "floats_body.h"
 
-/* Scales (or minima) of n blocks of a panel as levels, and what a level is worth; see FS_LEAST_SCALE. They
- * lie `apart` bytes from each other, the largest one's power of two is `power` levels. */
-FS_INLINE void fs_any_levels(const uint8_t *halfs, const int apart, const float power, const int64_t n,
-                             i16x *levels, v16 *unit)
+/* Scales (or minima) of n blocks of a panel as levels, and what a level is worth; see fs_levels_of(). They
+ * lie `apart` bytes from each other, the largest one's power of two is `power` levels. low16: of levels only
+ * the lower 16 bits are asked for, and `power` is a power of two. */
+FS_INLINE void fs_any_levels(const int low16, const uint8_t *halfs, const int apart, const float power,
+                             const int64_t n, i16x *levels, v16 *unit)
 {
-    v16 most = v_set(FS_LEAST_SCALE), levels_in_one;
-    FS_UNROLL for (int64_t i = 0; i < n; i++) most = v_max(v_abs(v_half(halfs + i * apart)), most);
-    v_units(most, power, &levels_in_one, unit);
+    v16 levels_in_one;
+    h16 most = h_least();
+    FS_UNROLL for (int64_t i = 0; i < n; i++) most = h_larger(halfs + i * apart, most);
+    v_units(h_floats(most), power, &levels_in_one, unit);
     FS_UNROLL for (int64_t i = 0; i < n; i++)
-        levels[i] = v_nearest(v_mul(v_half(halfs + i * apart), levels_in_one));
+        levels[i] = low16 ? v_nearest16(v_half(halfs + i * apart), levels_in_one)
+                          : v_nearest(v_mul(v_half(halfs + i * apart), levels_in_one));
 }
 
 FS_INLINE void fs_levels(const uint8_t *halfs, const int64_t n, i16x *levels, v16 *unit)
 {
-    fs_any_levels(halfs, 32, fs_levels_of(FS_Q8), n, levels, unit);
+    fs_any_levels(0, halfs, 32, fs_levels_of(FS_Q8), n, levels, unit);
 }
 
 /* A block's sum times its level, for Q8. AVX2 multiplies by it earlier, in place of a 1. */

@@ -30,7 +30,7 @@ typedef i16x k_sum;
 typedef i16x k_level;
 #define k_start() int_set(0)
 #define k_dot(sum, w, x) u_dot(sum, w, x)
-#define k_level_of(a, second) pairs_of(a, second)
+#define k_level_of(KIND, a, second) pairs_of(a, second)
 #define k_end(KIND, total, sum, level) i_mla(total, sum, level)
 #endif
 
@@ -42,8 +42,8 @@ FS_INLINE void fs_pairs_of_levels(const int KIND, const uint8_t *halfs, const in
     const int apart = (int)fs_scale_bytes(KIND);
     i16x s[FS_SUPER], m[FS_SUPER];
     for (int64_t i = n; i < FS_SUPER; i++) s[i] = m[i] = int_set(0);
-    fs_any_levels(halfs, apart, fs_levels_of(KIND), n, s, unit);
-    if (fs_has_minima(KIND)) fs_any_levels(halfs + 32, apart, FS_MINIMA, n, m, low);
+    fs_any_levels(1, halfs, apart, fs_levels_of(KIND), n, s, unit);
+    if (fs_has_minima(KIND)) fs_any_levels(1, halfs + 32, apart, FS_MINIMA, n, m, low);
     FS_UNROLL for (int i = 0; i < FS_SUPER / 2; i++)
     {
         scales[i] = pairs_join(s[2 * i], s[2 * i + 1]);
@@ -95,8 +95,8 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
             {
                 const pairs s = levels ? scales[p][i] : pairs_load(pair + p * step);
                 const pairs n = !minima ? s : levels ? lows[p][i] : pairs_load(pair + p * step + many);
-                level[p][0] = k_level_of(s, 0);
-                level[p][1] = k_level_of(s, 1);
+                level[p][0] = k_level_of(KIND, s, 0);
+                level[p][1] = k_level_of(KIND, s, 1);
                 if (minima || middle)
                     FS_EACH_ROW rest[p][r] = pairs_dot(rest[p][r], n, sums[r * x->b_stride]);
             }
@@ -172,9 +172,9 @@ FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_
             const uint8_t *halfs = super + p * step;
             if (!levels) unit[p] = v_half(halfs);
             else if (end - first == FS_SUPER)
-                fs_any_levels(halfs, 32, fs_levels_of(KIND), FS_SUPER, found[p], &unit[p]);
+                fs_any_levels(0, halfs, 32, fs_levels_of(KIND), FS_SUPER, found[p], &unit[p]);
             else
-                fs_any_levels(halfs, 32, fs_levels_of(KIND), end - first, found[p], &unit[p]);
+                fs_any_levels(0, halfs, 32, fs_levels_of(KIND), end - first, found[p], &unit[p]);
         }
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++, weights += 256) {

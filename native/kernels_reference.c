@@ -107,6 +107,28 @@ FS_INLINE int32_t v_store_i8(int8_t *p, v16 a)
     }
     return sum;
 }
+/* 16 halfs without their signs, compared as the whole numbers that their bits are; the least above zero */
+typedef struct {
+    uint16_t u[FS_LANES];
+} h16;
+FS_INLINE h16 h_least(void)
+{
+    h16 y;
+    EACH y.u[lane] = 1;
+    return y;
+}
+FS_INLINE h16 h_larger(const uint8_t *halfs, h16 a)
+{
+    h16 b;
+    memcpy(b.u, halfs, sizeof b.u);
+    EACH
+    {
+        b.u[lane] &= 0x7fff;
+        if (b.u[lane] > a.u[lane]) a.u[lane] = b.u[lane];
+    }
+    return a;
+}
+FS_INLINE v16 h_floats(h16 a) { return v_half(a.u); }
 /* levels in 1 and what a level is worth where the largest scale is `most`, its power of two `levels` */
 FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
@@ -136,6 +158,8 @@ FS_INLINE i16x v_nearest(v16 a)
     EACH y.i[lane] = (int32_t)lrintf(a.f[lane]);
     return y;
 }
+/* a * b, which is exact, to the nearest whole number, halves to the even one: at least the lower 16 bits */
+FS_INLINE i16x v_nearest16(v16 a, v16 b) { return v_nearest(v_mul(a, b)); }
 FS_INLINE i16x v_trunc(v16 a)
 {
     i16x y;

@@ -126,6 +126,18 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)};
 }
+typedef __m256i h16;
+FS_INLINE h16 h_least(void) { return _mm256_set1_epi16(1); }
+FS_INLINE h16 h_larger(const uint8_t *halfs, h16 a)
+{
+    const __m256i b = _mm256_loadu_si256((const __m256i *)halfs);
+    return _mm256_max_epu16(a, _mm256_and_si256(b, _mm256_set1_epi16(0x7fff)));
+}
+FS_INLINE v16 h_floats(h16 a)
+{
+    return PAIR(_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1)));
+}
 FS_INLINE void v_units_half(__m256 most, const float levels, __m256 *levels_in_one, __m256 *unit)
 {
     __m256i e = _mm256_and_si256(_mm256_castps_si256(most), _mm256_set1_epi32((int)FS_EXPONENT));
@@ -141,6 +153,12 @@ FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *un
 FS_INLINE i16x v_nearest(v16 x)
 {
     return (i16x){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+FS_INLINE i16x v_nearest16(v16 x, v16 y)
+{
+    const __m256 magic = _mm256_set1_ps(12582912.0f);
+    return (i16x){_mm256_castps_si256(_mm256_fmadd_ps(x.a, y.a, magic)),
+                  _mm256_castps_si256(_mm256_fmadd_ps(x.b, y.b, magic))};
 }
 FS_INLINE i16x i_mla(i16x sum, i16x x, i16x y)
 {

@@ -68,6 +68,14 @@ FS_INLINE i16x v_round(v16 x)
     __m512 half = _mm512_or_ps(sign, _mm512_set1_ps(0.49999997f));
     return _mm512_cvttps_epi32(_mm512_add_ps(x, half));
 }
+typedef __m256i h16;
+FS_INLINE h16 h_least(void) { return _mm256_set1_epi16(1); }
+FS_INLINE h16 h_larger(const uint8_t *halfs, h16 a)
+{
+    const __m256i b = _mm256_loadu_si256((const __m256i *)halfs);
+    return _mm256_max_epu16(a, _mm256_and_si256(b, _mm256_set1_epi16(0x7fff)));
+}
+FS_INLINE v16 h_floats(h16 a) { return _mm512_cvtph_ps(a); }
 FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *unit)
 {
     __m512i e = _mm512_and_si512(_mm512_castps_si512(most), _mm512_set1_epi32((int)FS_EXPONENT));
@@ -77,6 +85,10 @@ FS_INLINE void v_units(v16 most, const float levels, v16 *levels_in_one, v16 *un
 }
 FS_INLINE i16x v_trunc(v16 x) { return _mm512_cvttps_epi32(x); }
 FS_INLINE i16x v_nearest(v16 x) { return _mm512_cvtps_epi32(x); }
+FS_INLINE i16x v_nearest16(v16 x, v16 y)
+{
+    return _mm512_castps_si512(_mm512_fmadd_ps(x, y, _mm512_set1_ps(12582912.0f)));
+}
 FS_INLINE i16x i_mla(i16x sum, i16x a, i16x b)
 {
     return _mm512_add_epi32(sum, _mm512_mullo_epi32(a, b));
@@ -111,9 +123,14 @@ typedef i16x k_sum;
 typedef i16x k_level;
 #define k_start() _mm512_setzero_si512()
 #define k_dot(sum, w, x) u_dot(sum, w, x)
-#define k_level_of(a, second) pairs_of(a, second)
-#define k_end(KIND, total, sum, level)                                                    \
-    (fs_low_bits(KIND) + fs_high_bits(KIND) > 4 ? i_mla(total, sum, level) : i_mla16(total, sum, level))
+#define k_narrow(KIND) (fs_low_bits(KIND) + fs_high_bits(KIND) <= 4)
+FS_INLINE k_level k_level_of(const int KIND, pairs a, const int second)
+{
+    if (!k_narrow(KIND)) return pairs_of(a, second);
+    return second ? _mm512_srli_epi32(a, 16) : _mm512_and_si512(a, _mm512_set1_epi32(0xffff));
+}
+#define k_end(KIND, total, sum, level) \
+    (k_narrow(KIND) ? _mm512_dpwssd_epi32(total, sum, level) : i_mla(total, sum, level))
 FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
 FS_INLINE i16x i_join(i16x x, i16x y, int shift)
 {

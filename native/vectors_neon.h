@@ -204,6 +204,23 @@ FS_INLINE i16x v_trunc(v16 x)
 {
     return (i16x){vcvtq_s32_f32(x.a), vcvtq_s32_f32(x.b), vcvtq_s32_f32(x.c), vcvtq_s32_f32(x.d)};
 }
+typedef struct {
+    uint16x8_t a, b;
+} h16;
+FS_INLINE h16 h_least(void) { return (h16){vdupq_n_u16(1), vdupq_n_u16(1)}; }
+FS_INLINE h16 h_larger(const uint8_t *halfs, h16 x)
+{
+    const uint16x8_t size = vdupq_n_u16(0x7fff);
+    const uint16x8_t a = vreinterpretq_u16_u8(vld1q_u8(halfs)), b = vreinterpretq_u16_u8(vld1q_u8(halfs + 16));
+    return (h16){vmaxq_u16(x.a, vandq_u16(a, size)), vmaxq_u16(x.b, vandq_u16(b, size))};
+}
+FS_INLINE v16 h_floats(h16 x)
+{
+    uint16_t halfs[FS_LANES];
+    vst1q_u16(halfs, x.a);
+    vst1q_u16(halfs + 8, x.b);
+    return v_half(halfs);
+}
 FS_INLINE void units_of_four(float32x4_t most, const float levels, float32x4_t *levels_in_one,
                              float32x4_t *unit)
 {
@@ -223,6 +240,7 @@ FS_INLINE i16x v_nearest(v16 x) /* halves to even */
     return (i16x){vcvtnq_s32_f32(x.a), vcvtnq_s32_f32(x.b), vcvtnq_s32_f32(x.c),
                   vcvtnq_s32_f32(x.d)};
 }
+FS_INLINE i16x v_nearest16(v16 x, v16 y) { return v_nearest(v_mul(x, y)); }
 FS_INLINE i16x i_mla(i16x sum, i16x x, i16x y)
 {
     return (i16x){vmlaq_s32(sum.a, x.a, y.a), vmlaq_s32(sum.b, x.b, y.b),

@@ -144,7 +144,7 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
 
 def levels(x: Array, power: float) -> Array:
     """Scales or minima [rows, blocks] rounded to levels: of eight in a row to multiples of
-    2^e / power, the largest being 2^e to 2^(e + 1); see FS_LEAST_SCALE in native/kernels.h."""
+    2^e / power, the largest being 2^e to 2^(e + 1); see fs_levels_of in native/kernels.h."""
     n = x.shape[1]
     grouped = np.zeros((len(x), -(-n // 8), 8), np.float32)
     grouped.reshape(len(x), -1)[:, :n] = x
