@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from fireside import assets
 from fireside.app.paths import Paths
 from fireside.app.settings import EMBEDDED, Settings
+from fireside.engine.hints import TYPE_CHECKING, Literal
 from fireside.engine.records import record
 
 if TYPE_CHECKING:

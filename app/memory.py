@@ -45,52 +45,55 @@ def available(root: Path = Path("/")) -> int | None:
     None where the system does not say. Sources: proc(5), and the kernel's cgroup-v2.rst and
     cgroup-v1/memory.rst. What files occupy in memory counts as free: it is given up when needed.
     """
+    at = str(root).rstrip("/")
     found = [
         room
-        for room in (_of_the_machine(root), *_of_the_groups(root))
+        for room in (_of_the_machine(at), *_of_the_groups(at))
         if room is not None and room < UNLIMITED
     ]
     return max(0, min(found)) if found else None
 
 
-def _of_the_machine(root: Path) -> int | None:
-    kibibytes = _table(root / "proc/meminfo").get("MemAvailable:")
+def _of_the_machine(root: str) -> int | None:
+    kibibytes = _table(f"{root}/proc/meminfo").get("MemAvailable:")
     return None if kibibytes is None else kibibytes * 1024
 
 
-def _of_the_groups(root: Path) -> Iterator[int | None]:
+def _of_the_groups(root: str) -> Iterator[int | None]:
     """What is left in this process's control group and in each above it."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in _read(f"{root}/proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            top, limit, usage, prefix = root / "sys/fs/cgroup", "memory.max", "memory.current", ""
+            top, limit, usage, prefix = "", "memory.max", "memory.current", ""
         elif "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup/memory"
+            top = "/memory"
             limit, usage, prefix = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
         else:
             continue
-        group = top / path.strip("/")
-        for folder in (group, *(p for p in group.parents if p.is_relative_to(top))):
-            # in a container the path is the host's, but the container's own group lies at the top
-            most = _read(folder / limit).strip()
+        names = [name for name in path.split("/") if name]
+        # in a container the path is the host's, but the container's own group lies at the top
+        for depth in range(len(names), -1, -1):
+            folder = "/".join([f"{root}/sys/fs/cgroup{top}", *names[:depth]])
+            most = _read(f"{folder}/{limit}").strip()
             if not most.isdigit() or int(most) >= UNLIMITED:
                 continue
-            used = _read(folder / usage).strip()
+            used = _read(f"{folder}/{usage}").strip()
             if used.isdigit():
-                table = _table(folder / "memory.stat")
+                table = _table(f"{folder}/memory.stat")
                 files = (table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
                 yield int(most) - int(used) + sum(files)
 
 
-def _table(path: Path) -> dict[str, int]:
+def _table(path: str) -> dict[str, int]:
     """Lines of a name and a number."""
     rows = (line.split() for line in _read(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        with open(path, "rb") as file:  # noqa: PTH123  (a Path for each would take longer)
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -11,9 +11,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fireside.app.paths import Paths
+from fireside.engine.hints import TYPE_CHECKING, Any, Literal, TypeVar
 from fireside.engine.records import changed, record
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ One token's way from prompt to text, a file a station:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+from fireside.engine.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fireside.engine.checkpoints import open_checkpoint as open_checkpoint

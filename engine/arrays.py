@@ -8,7 +8,8 @@ way write `from fireside.engine.arrays import np`, and use it within functions o
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+from fireside.engine.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,6 @@ what drawing token by token would draw: each is a function of the seed and its p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fireside.engine.executors import Cache, Executor
 from fireside.engine.executors.native import NativeExecutor
@@ -15,9 +14,6 @@ from fireside.engine.executors.native_library import load
 from fireside.engine.records import record
 from fireside.engine.samplers import Chain, Choice
 from fireside.engine.samplers.native import NativeChain
-
-if TYPE_CHECKING:
-    pass
 
 # A burst ends behind so many tokens that Python's share of them is small; until then guesses, an
 # abort and the screen wait. A reader sees no difference.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from fireside.engine.hints import Literal
 from fireside.engine.records import changed, record
 
 RopeStyle = Literal["interleaved", "half"]

@@ -11,7 +11,7 @@ that module uses `changed`, which is replace().
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, dataclass_transform
+from fireside.engine.hints import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from functools import cached_property
 
 from fireside.engine.arrays import np
 from fireside.engine.bursts import Told, burst_for
@@ -23,9 +23,10 @@ from fireside.engine.events import (
     Token,
 )
 from fireside.engine.executors import Aborted, Rows
+from fireside.engine.hints import TYPE_CHECKING, Literal, TypeVar
 from fireside.engine.samplers import Chain, Choice, Sampling, chain_for
 from fireside.engine.samplers.chain import LogitsRow
-from fireside.engine.speculation import Draft, Speculation, Speculator, check, drafts
+from fireside.engine.speculation import Speculation, drafts
 from fireside.engine.stop import StopMatcher
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fireside.engine.model import Model
+    from fireside.engine.speculation.speculator import Speculator
 
 T = TypeVar("T")
 Overflow = Literal["slide", "stop"]
@@ -70,7 +72,10 @@ class Session:
         self._logits: LogitsRow | None = None  # those after self.ids
         self._abort = threading.Event()
         self._running = False
-        self.speculator = self._new_speculator()
+        if draft:
+            from fireside.engine.speculation.draft import check
+
+            check(model, draft)
 
     def renewed(self) -> Session:
         """An empty session like this one, which trusts nothing that this one knows."""
@@ -83,13 +88,15 @@ class Session:
         other.ids, other._logits = list(self.ids), self._logits
         return other
 
-    def _new_speculator(self) -> Speculator | None:
-        """Who guesses, if somebody does. Raises UnsupportedError for a draft that does not fit."""
-        if self.draft:
-            check(self.model, self.draft)
+    @cached_property
+    def speculator(self) -> Speculator | None:
+        """Who guesses, if somebody does."""
         # Guessing pays where a step of several rows costs little more than one of a single row.
         if self.speculation == "off" or self.model.executor.name != "native":
             return None
+        from fireside.engine.speculation.draft import Draft
+        from fireside.engine.speculation.speculator import Speculator
+
         draft = None
         if self.draft and drafts(self.speculation):
             context = min(self.context, self.draft.config.context_length)
@@ -280,8 +287,6 @@ class Run:
         reason: FinishReason = "aborted"
         try:
             yield from self.read()
-            if self.session.speculator:
-                self.session.speculator.begin(self.text, self.chain)
             reason = yield from self._decode()
         except Aborted:
             pass
@@ -323,14 +328,18 @@ class Run:
 
     def _decode(self) -> Generator[Event, None, FinishReason]:
         """Draw, emit, compute, until something ends it; the generator's value says what."""
+        guessing = False
         while True:
             token, reason = self.draw()
             if token:
                 yield token
             if reason or not token:
                 return reason or "aborted"
-            if self.session.speculator:
-                self.session.speculator.saw(token.id)
+            if speculator := self.session.speculator:
+                if not guessing:  # not before the first token, which should be there soon
+                    speculator.begin(self.text[:-1], self.chain)
+                    guessing = True
+                speculator.saw(token.id)
             if len(self.session.ids) < self.session.context:
                 left = self.max_tokens - token.index - 1 if self.max_tokens else CHUNK
                 self._advance(token.id, left)

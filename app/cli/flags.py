@@ -8,9 +8,9 @@ completion, every mistake and whatever else is unusual are left to click.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
 
 from fireside.app.settings import Field, flag_name, schema
+from fireside.engine.hints import Any, Literal
 from fireside.engine.records import record
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {"integer": int, "number": float}

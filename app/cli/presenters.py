@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from fireside.app.cli.output import TextOut
 from fireside.engine import ContextSlid, Event, Finished, Model, PrefillProgress, Token
+from fireside.engine.hints import Any, Protocol
 from fireside.engine.records import record
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal
 
 from fireside.app.catalogue import chosen, resolve
 from fireside.app.cli.interrupts import WATCH, exit_code
@@ -22,6 +21,7 @@ from fireside.engine import (
     Session,
     load,
 )
+from fireside.engine.hints import Literal
 from fireside.engine.records import changed, record
 from fireside.engine.speculation import drafts
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fireside.app.cli.failures import USAGE, CliError
 from fireside.app.cli.flags import Flag, read, settings_flags
 from fireside.app.cli.start import prepare
 from fireside.app.settings import load
+from fireside.engine.hints import Any
 from fireside.engine.records import record
 
 IO = "Prompt and output"

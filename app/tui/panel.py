@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from rich.cells import cell_len
 from textual import events, on
@@ -23,7 +23,7 @@ from fireside.app.tui.widgets.header import shorten
 from fireside.app.tui.widgets.meter import Meter
 from fireside.app.tui.widgets.seed import SeedField
 from fireside.app.tui.widgets.slider import Slider
-from fireside.engine import Quant, Sampling
+from fireside.engine import QUANTS, Quant, Sampling
 
 LABEL = 11
 VALUE = 5
@@ -249,7 +249,7 @@ class Panel(VerticalScroll, can_focus=False):
     @on(Choice.Changed, "#quant")
     def _quant_changed(self, event: Choice.Changed) -> None:
         event.stop()
-        for quant in get_args(Quant):
+        for quant in QUANTS:
             if quant == event.value:
                 self.post_message(self.QuantChosen(quant))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING
 from fireside.engine.records import record
 
 if TYPE_CHECKING:

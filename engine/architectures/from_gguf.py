@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
 
 from fireside.engine.architectures.common import yarn_factors
 from fireside.engine.arrays import np
@@ -18,6 +17,7 @@ from fireside.engine.checkpoints.gguf_header import show
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig, RopeStyle
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING, Any, TypeGuard
 from fireside.engine.records import record
 
 if TYPE_CHECKING:

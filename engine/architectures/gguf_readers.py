@@ -7,7 +7,6 @@ of queries and keys are in the order for "interleaved" rope, Gemma's norms have 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from fireside.engine.architectures.from_gguf import (
     View,
@@ -22,6 +21,7 @@ from fireside.engine.architectures.from_gguf import (
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import ModelConfig
+from fireside.engine.hints import Any
 from fireside.engine.records import changed
 
 Tensors = Mapping[str, Tensor]

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from fireside.engine.architectures.common import llama3_factors, yarn_factors
 from fireside.engine.checkpoints.gguf_fields import Fields
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.config import Activation, ModelConfig
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.hints import Any
 from fireside.engine.records import record
 
 # What a weight becomes on its way in: (the file's tensor, its name here, configuration)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fireside.engine.arrays import np
 from fireside.engine.errors import UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

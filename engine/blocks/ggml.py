@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from fireside.engine.arrays import np
 from fireside.engine.blocks import Bytes, Floats, nbytes
 from fireside.engine.errors import UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.blocks import BlockFormat
 from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.errors import UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fireside.engine.blocks import Bytes

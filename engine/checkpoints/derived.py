@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.source import FileTensor, Source
 from fireside.engine.checkpoints.types import Tensor
+from fireside.engine.hints import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

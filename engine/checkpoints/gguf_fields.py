@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fireside.engine.checkpoints.gguf_header import Metadata, show
 from fireside.engine.checkpoints.gguf_strings import StringArray
 from fireside.engine.errors import CheckpointError
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
 
 from fireside.engine.errors import CheckpointError
 from fireside.engine.executors import native_library
+from fireside.engine.hints import overload
 
 
 class StringArray(Sequence[str]):

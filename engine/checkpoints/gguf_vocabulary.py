@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.gguf_fields import Fields
@@ -23,6 +22,7 @@ from fireside.engine.checkpoints.types import (
     ids_of,
 )
 from fireside.engine.errors import CheckpointError, UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass

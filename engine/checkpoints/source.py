@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Tensor
 from fireside.engine.errors import CheckpointError
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,11 +6,11 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
 from fireside.engine.config import ModelConfig
+from fireside.engine.hints import TYPE_CHECKING, Any, Literal, Protocol
 from fireside.engine.records import record
 
 if TYPE_CHECKING:

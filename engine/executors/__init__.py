@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Checkpoint
 from fireside.engine.config import ModelConfig
 from fireside.engine.errors import KernelsError
+from fireside.engine.hints import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from fireside.engine.plan import Plan
 from fireside.engine.records import record
 

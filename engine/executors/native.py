@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from fireside.engine.arrays import np
 from fireside.engine.checkpoints.types import Checkpoint
@@ -24,6 +23,7 @@ from fireside.engine.executors.cores import default_threads
 from fireside.engine.executors.native_library import choose_isa, load, pointer
 from fireside.engine.executors.native_lowering import Lowering
 from fireside.engine.executors.native_weights import NativeWeights, layout_nbytes, pack
+from fireside.engine.hints import TYPE_CHECKING, Any
 from fireside.engine.plan import Plan
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 from fireside.engine.arrays import np
 from fireside.engine.errors import KernelsError
+from fireside.engine.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -38,7 +39,8 @@ def load() -> tuple[Any, Any, str]:
     return module.ffi, module.lib, ""
 
 
-def instruction_sets() -> dict[str, int]:
+@functools.cache
+def instruction_sets() -> Mapping[str, int]:
     """Those that this machine can run, by name, slowest first."""
     ffi, lib, _ = load()
     if lib is None:

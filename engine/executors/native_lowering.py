@@ -8,11 +8,11 @@ reads what is between them: each saves a barrier and a walk through memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from fireside.engine.config import Activation as ActivationKind
 from fireside.engine.executors.native_library import load
 from fireside.engine.executors.native_weights import Packed
+from fireside.engine.hints import Any
 from fireside.engine.plan import (
     Activation,
     Add,

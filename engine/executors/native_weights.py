@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from fireside.engine import blocks
 from fireside.engine.arrays import np
@@ -15,6 +14,7 @@ from fireside.engine.checkpoints.source import FileTensor
 from fireside.engine.checkpoints.types import Checkpoint, Tensor
 from fireside.engine.executors import Progress, Quant
 from fireside.engine.executors.native_library import load, memory, pointer
+from fireside.engine.hints import TYPE_CHECKING, Any
 from fireside.engine.plan import Plan
 from fireside.engine.records import record
 
@@ -148,7 +148,7 @@ def pack(
             done += tensor.nbytes
             if progress:
                 progress(max(0, done - packer.waiting), total)
-    packer.flush()
+    packer.finish()
     if progress:
         progress(total, total)
     for source in frozenset().union(*map(sources, checkpoint.tensors.values())):
@@ -166,6 +166,7 @@ class Packer:
         self._jobs: list[tuple[Any, ...]] = []
         self._tensors: list[Tensor] = []
         self._kept: list[Any] = []  # the memory that jobs point to
+        self._vectors: list[tuple[Tensor, Any]] = []
         self.waiting = 0  # bytes that are not written yet
 
     def add(self, tensor: Tensor, packed: Packed, first: int) -> None:
@@ -173,7 +174,7 @@ class Packer:
         ffi, lib = self._ffi, self._lib
         address = self._base + packed.offset
         if packed.vector:
-            self._copy(tensor, ffi.cast("float *", address) + first)
+            self._vectors.append((tensor, ffi.cast("float *", address) + first))
             return
         rows, padded = tensor.shape[-2], packed_rows(tensor) * tensor.shape[-2]
         padded //= tensor.count // packed.cols  # rows of one expert, filled up
@@ -194,8 +195,19 @@ class Packer:
             if self.waiting > AT_ONCE:
                 self.flush()
 
+    def finish(self) -> None:
+        """Write all that was put off.
+
+        The few vectors come last, so that all threads touch new memory first: to clear a huge page
+        takes longer than to pack what it holds.
+        """
+        self.flush()
+        for tensor, where in self._vectors:
+            self._copy(tensor, where)
+        self._vectors = []
+
     def flush(self) -> None:
-        """Write all that was put off."""
+        """Write the matrices that were put off."""
         if not self._jobs:
             return
         jobs, failed = self._ffi.new("fs_pack_job[]", self._jobs), self._ffi.new("int32_t *")

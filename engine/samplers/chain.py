@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
 
 from fireside.engine.arrays import np
 from fireside.engine.errors import not_finite
+from fireside.engine.hints import TYPE_CHECKING, TypeAlias
 from fireside.engine.records import record
 from fireside.engine.samplers.parameters import Sampling
 

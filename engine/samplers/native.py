@@ -6,9 +6,9 @@ The two agree but where a sum of probabilities lies within a float's rounding of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 from fireside.engine.errors import not_finite
+from fireside.engine.hints import Any, cast
 from fireside.engine.samplers.chain import Chain, Choice, LogitsRow, uniform
 from fireside.engine.samplers.parameters import Sampling
 

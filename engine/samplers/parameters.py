@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
 
 from fireside.engine.errors import SamplingError
+from fireside.engine.hints import Any, Literal
 from fireside.engine.records import record
 
 PenaltyForm = Literal["divide", "power"]

@@ -5,7 +5,16 @@ very same logits, which do not depend on how many rows a step had; what was gues
 overwritten. So time alone decides whether and how much to guess, and it is measured as it goes.
 """
 
-from fireside.engine.speculation.draft import Draft, check
-from fireside.engine.speculation.speculator import Speculation, Speculator, drafts
+from __future__ import annotations
 
-__all__ = ["Draft", "Speculation", "Speculator", "check", "drafts"]
+from fireside.engine.hints import Literal
+
+# Who guesses is imported when there is something to guess: behind the first word of a story.
+
+Speculation = Literal["auto", "lookup", "draft", "off"]
+"""auto: lookup, and the draft where there is one; whichever promises more at a place."""
+
+
+def drafts(speculation: Speculation) -> bool:
+    """Whether a draft is asked, if there is one."""
+    return speculation in ("auto", "draft")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fireside.engine.errors import UnsupportedError
+from fireside.engine.hints import TYPE_CHECKING
 from fireside.engine.samplers import Chain
 from fireside.engine.speculation.costs import Costs, Odds
 

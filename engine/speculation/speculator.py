@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from fireside.engine.samplers import Chain
 from fireside.engine.speculation.costs import Costs
 from fireside.engine.speculation.draft import Draft
 from fireside.engine.speculation.lookup import PromptLookup, new_odds
-
-Speculation = Literal["auto", "lookup", "draft", "off"]
-"""auto: lookup, and the draft where there is one; whichever promises more at a place."""
-
-
-def drafts(speculation: Speculation) -> bool:
-    """Whether a draft is asked, if there is one."""
-    return speculation in ("auto", "draft")
 
 
 class Speculator:

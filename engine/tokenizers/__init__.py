@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from fireside.engine.checkpoints.types import Vocabulary
+from fireside.engine.hints import Protocol
 
 
 class Tokenizer(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from fireside.engine.checkpoints.types import CONTROL, Vocabulary, ids_of
+from fireside.engine.hints import TYPE_CHECKING
 from fireside.engine.tokenizers.detokenizer import Detokenizer
 from fireside.engine.tokenizers.finder import Finder
 

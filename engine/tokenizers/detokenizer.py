@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fireside.engine.tokenizers import Tokenizer

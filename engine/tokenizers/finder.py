@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from fireside.engine.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fireside.engine.checkpoints.bpe import AddedToken

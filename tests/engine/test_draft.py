@@ -16,9 +16,9 @@ from fireside.engine.events import ContextSlid, Finished, Token
 from fireside.engine.model import Model
 from fireside.engine.samplers import chain_for
 from fireside.engine.session import Session
-from fireside.engine.speculation import Draft
 from fireside.engine.speculation import draft as drafting
 from fireside.engine.speculation.costs import ROWS, Costs
+from fireside.engine.speculation.draft import Draft
 from fireside.engine.tokenizers import from_vocabulary
 from tests.engine.test_session import HOT, finished, vocabulary
 from tests.engine.test_speculation import GREEDY, SAMPLERS, story, told

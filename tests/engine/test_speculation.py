@@ -16,9 +16,9 @@ from fireside.engine.events import ContextSlid, Event, Finished, Token
 from fireside.engine.model import Model
 from fireside.engine.samplers import Chain, Sampling
 from fireside.engine.session import Session
-from fireside.engine.speculation import Speculator
 from fireside.engine.speculation.costs import FORGOTTEN, FRESH, ROWS, Costs, Odds
 from fireside.engine.speculation.lookup import ENDS, LONGEST, PromptLookup, new_odds
+from fireside.engine.speculation.speculator import Speculator
 from tests.engine.test_session import HOT, finished, model
 
 __all__ = ["model"]  # a fixture
