@@ -36,6 +36,7 @@ class _Methods:
         raise AttributeError(f"{type(self).__name__} is a record: {name} cannot be deleted")
 
 
+FEW = 64  # of a kind that are made without a compiled __init__: it takes as long as some fifty
 METHODS = ("__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__")
 
 
@@ -71,18 +72,34 @@ def record(cls: type[T]) -> type[T]:
     parameters = (f"{name}=_{name}" if name in defaults else name for name in names)
     values = ", ".join(f"{name}={name}" for name in names)
     body = f"self.__dict__.update({values})"
-    if hasattr(cls, "__post_init__"):
+    post_init = getattr(cls, "__post_init__", None)
+    if post_init:
         body += "; self.__post_init__()"
     source = f"def __init__(self, {', '.join(parameters)}): {body}"
 
-    def compiled(self: object, *args: Any, **kwargs: Any) -> None:
-        """__init__ until it is called: of the kinds of records that are known few are made."""
+    left = FEW
+
+    def by_hand(self: object, *args: Any, **kwargs: Any) -> None:
+        """__init__ of the first few; it is compiled for more, and for what is wrong with a call."""
+        nonlocal left
+        left -= 1
+        values = dict(zip(names, args, strict=False))
+        whole = len(args) <= len(names) and values.keys().isdisjoint(kwargs)
+        if len(values) < len(names) or kwargs:
+            given = {**defaults, **values, **kwargs}
+            whole = whole and given.keys() == set(names)
+            values = {name: given[name] for name in names} if whole else {}
+        if whole and left:
+            self.__dict__.update(values)
+            if post_init:
+                post_init(self)
+            return
         made: dict[str, Any] = {}
         exec(source, {f"_{name}": value for name, value in defaults.items()}, made)
         setattr(cls, "__init__", made["__init__"])  # noqa: B010  (mypy: as below)
         made["__init__"](self, *args, **kwargs)
 
-    setattr(cls, "__init__", compiled)  # noqa: B010  (mypy takes it for a method call)
+    setattr(cls, "__init__", by_hand)  # noqa: B010  (mypy takes it for a method call)
     setattr(cls, "__match_args__", tuple(names))  # noqa: B010
     setattr(cls, "__dataclass_fields__", _Fields(defaults))  # noqa: B010
     for name in METHODS:

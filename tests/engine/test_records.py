@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fireside.engine.records import changed, record
+from fireside.engine.records import FEW, changed, record
 
 
 def fields() -> type[Any]:
@@ -42,6 +42,20 @@ def test_a_record_is_as_a_dataclass(arguments: tuple[Any, ...]) -> None:
     assert ours != RECORD(0, *arguments[1:])
     assert ours != theirs
     assert RECORD(x=1, name="a", y=3) == RECORD(1, 3, "a")
+
+
+def test_many_are_made_as_the_first_ones() -> None:
+    kind = record(fields())
+    for n in range(FEW + 2):  # the last ones by a compiled __init__
+        assert vars(kind(n, name="a")) == {"x": n, "y": 2, "name": "a"}
+        assert list(vars(kind(name="a", x=n))) == ["x", "y", "name"]
+    for arguments, named, match in (
+        ((1, 2, "", 4), {}, "takes from 2 to 4"),
+        ((1,), {"x": 1}, "multiple values"),
+    ):
+        for wrong in (kind, record(fields())):
+            with pytest.raises(TypeError, match=match):
+                wrong(*arguments, **named)
 
 
 @pytest.mark.parametrize("kind", [RECORD, DATACLASS])
