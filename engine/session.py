@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Overflow = Literal["slide", "stop"]
-CHUNK = 128  # tokens of one prefill step: small enough that progress and abort are prompt
+CHUNK = 256  # tokens of one prefill step: small enough that progress is prompt
 
 
 class Session:

@@ -141,9 +141,10 @@ int32_t fs_step(fs_model *model, const fs_part *parts, int32_t n_parts, int32_t 
                 float *logits);
 void fs_abort(fs_model *model); /* the running step, or the next one, returns FS_ABORTED */
 
-/* Time that the first thread spent in each kind of operation (FS_EMBED ... FS_SELECT; a matmul's input
- * included), and FS_WAITING: at barriers, from arriving to leaving, which is in none of the others. */
-enum { FS_WAITING = FS_SELECT + 1, FS_PROFILED };
+/* Time that the first thread spent in each kind of operation (FS_EMBED ... FS_SELECT), and, in none of
+ * those: FS_WAITING at barriers, from arriving to leaving; FS_PREPARING inputs of matmuls, which are normed
+ * or activated, and rounded. */
+enum { FS_WAITING = FS_SELECT + 1, FS_PREPARING, FS_PROFILED };
 void fs_profile(fs_model *model, int32_t on);              /* on or off, from zero */
 void fs_profile_read(const fs_model *model, double *seconds); /* [FS_PROFILED] */
 

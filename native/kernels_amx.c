@@ -240,10 +240,11 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
     } while (0)
 
 /* 64 columns of a tile; tile registers: 0 to 3 sums of both panels' planes, 4 activations, 5 to 7
- * weights */
+ * weights. Activations go past the first cache: they are read once before the weights' planes, which are
+ * read again and again, would have to make room for them. */
 #define COLUMNS(k)                                                   \
     do {                                                             \
-        _tile_loadd(4, q + (k) * STEP, x->q_stride);                 \
+        _tile_stream_loadd(4, q + (k) * STEP, x->q_stride);          \
         for (int i = 0; i < lines; i++, next += 64) {                \
             _mm_prefetch(next, _MM_HINT_T1);                              \
             _mm_prefetch(next + next_panel, _MM_HINT_T1);             \

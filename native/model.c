@@ -106,9 +106,22 @@ static int32_t measure(fs_model *m, const fs_shape *shape)
     return widest;
 }
 
+/* Rows a thread from which on it is quicker where each has its own. Of small matrices a thread's part is
+ * soon done, and to meet and to read the others' rows takes long beside it; of large ones it takes as
+ * long to take the weights apart, which each thread then does for itself. */
+static int32_t rows_apart(const fs_shape *shape)
+{
+    enum { SMALL = 1 << 20, FEW = 32, MANY = 96 };
+    int64_t weights = 0, matmuls = 0;
+    for (const fs_op *op = shape->ops; op < shape->ops + shape->n_ops && op->kind != FS_SELECT; op++)
+        if (op->kind == FS_MATMUL) weights += (int64_t)op->x.width * op->out.width, matmuls++;
+    return weights <= matmuls * SMALL ? FEW : MANY;
+}
+
 static int fill_model(fs_model *m, const fs_shape *shape)
 {
     int64_t widest = measure(m, shape);
+    m->rows_apart = rows_apart(shape);
     m->ops = copy(shape->ops, shape->n_ops, sizeof *shape->ops);
     m->buffers = calloc((size_t)shape->n_buffers + 1, sizeof *m->buffers);
     m->matrices = calloc((size_t)shape->n_matrices + 1, sizeof *m->matrices);

@@ -87,6 +87,7 @@ struct fs_model {
     fs_layout layout;
     int32_t threads, chunk;
     int32_t n_ops, n_turns, vocab;
+    int32_t rows_apart; /* so many for each thread and more: each has its own, see step.c */
     int32_t places; /* positions of a text that there may be */
     fs_op *ops;
     fs_buffer *buffers;

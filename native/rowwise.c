@@ -6,7 +6,7 @@ void fs_embed(const fs_worker *w, const fs_op *op)
     const fs_model *m = w->run->model;
     float *place = m->mine[w->index].f;
     int32_t row, end;
-    fs_share(w, w->rows, &row, &end);
+    fs_share_rows(w, &row, &end);
     for (; row < end; row++) {
         float *x = fs_row_of(w, op->out, row);
         fs_unpack_row(&m->matrices[op->matrix], m->rows[row].token, x);
@@ -42,7 +42,7 @@ void fs_norm(const fs_worker *w, const fs_op *op)
 {
     const fs_model *m = w->run->model;
     int32_t row, end;
-    fs_share(w, w->rows, &row, &end);
+    fs_share_rows(w, &row, &end);
     for (; row < end; row++) {
         float *out = fs_row_of(w, op->out, row), *y = op->add ? m->mine[w->index].f : out;
         fs_norm_row(w, op, fs_row_of(w, op->x, row), y);
@@ -59,7 +59,7 @@ void fs_activate_row(const fs_worker *w, const fs_op *op, int32_t row, float *ou
 void fs_activate(const fs_worker *w, const fs_op *op)
 {
     int32_t row, end;
-    fs_share(w, w->rows, &row, &end);
+    fs_share_rows(w, &row, &end);
     for (; row < end; row++) fs_activate_row(w, op, row, fs_row_of(w, op->out, row));
 }
 
@@ -67,7 +67,7 @@ void fs_add(const fs_worker *w, const fs_op *op)
 {
     const fs_model *m = w->run->model;
     int32_t row, end;
-    fs_share(w, w->rows, &row, &end);
+    fs_share_rows(w, &row, &end);
     for (; row < end; row++)
         add_to(fs_row_of(w, op->out, row),
                op->kind == FS_BIAS ? m->vectors[op->vector] : fs_row_of(w, op->x, row), op->out.width);

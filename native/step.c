@@ -15,24 +15,34 @@
 #endif
 #include "step.h"
 
+enum { STEP = 48 }; /* panels of many rows between two looks at whether to leave */
 enum { PIECE = 4 }; /* panels that a thread takes at once: what the kernels take with one row */
 
 /* ---- operations; each leaves its threads to meet afterwards ---- */
 
-static void prepare(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, int32_t row,
-                    const fs_prepared *into, int32_t into_row)
+static void prepare_row(const fs_worker *w, const fs_op *op, int32_t kind, int32_t row,
+                        const fs_prepared *into, int32_t into_row)
 {
     const fs_model *m = w->run->model;
     const float *x = fs_row_of(w, op->x, row);
-    float *f = into->f + into_row * m->f_stride;
-    if (op->before != FS_PLAIN) {
-        if (op->before == FS_AFTER_NORM)
-            fs_norm_row(w, op, x, f);
-        else
-            fs_activate_row(w, op, row, f);
-        x = f;
-    }
-    fs_round_row(m, matrix->kind, x, op->x.width, into, into_row, w->rows);
+    /* what is rounded next need not leave the first cache */
+    float *f = kind < FS_Q8 ? into->f + into_row * m->f_stride : m->mine[w->index].f;
+    if (op->before == FS_AFTER_NORM)
+        fs_norm_row(w, op, x, f);
+    else if (op->before == FS_AFTER_ACTIVATION)
+        fs_activate_row(w, op, row, f);
+    fs_round_row(m, kind, op->before == FS_PLAIN ? x : f, op->x.width, into, into_row, w->rows);
+}
+
+/* A matmul's input: with one row by each thread for itself, else by all of them. */
+static void prepare(const fs_worker *w, const fs_op *op, int32_t kind, const fs_prepared *into)
+{
+    fs_model *m = w->run->model;
+    const int64_t start = m->profile && w->index == 0 ? fs_nanoseconds() : 0;
+    int32_t row = 0, end = 1;
+    if (w->rows > 1) fs_share_rows(w, &row, &end);
+    for (; row < end; row++) prepare_row(w, op, kind, row, into, row);
+    if (start) m->spent[FS_PREPARING] += fs_nanoseconds() - start;
 }
 
 /* What this thread will most likely read of weights behind operation op: its part of the next matrix,
@@ -75,7 +85,6 @@ static void one_row(const fs_worker *w, const fs_op *op, const fs_matrix *matrix
 static void many_rows(const fs_worker *w, const fs_op *op, const fs_matrix *matrix, fs_acts *x,
                       const fs_out *out)
 {
-    enum { STEP = 48 };  /* panels between two looks at whether to leave */
     enum { LEAST = 2 };  /* tiles that a thread takes at once */
     fs_matmul_fn *kernel = w->run->model->kernels.matmul[matrix->kind];
     const int32_t whole = matrix->kind < FS_Q8 ? 6 : 2; /* panels of whole tiles */
@@ -92,19 +101,29 @@ static void many_rows(const fs_worker *w, const fs_op *op, const fs_matrix *matr
     }
 }
 
+/* All of a matrix for the rows that are this thread's alone. */
+static void own_rows(const fs_worker *w, const fs_matrix *matrix, fs_acts *x, fs_out *out)
+{
+    fs_matmul_fn *kernel = w->run->model->kernels.matmul[matrix->kind];
+    if (x->f) x->f += w->first * x->f_stride;
+    x->q += w->first * x->q_stride;
+    x->scale += w->first * x->b_stride;
+    x->shift += w->first * x->b_stride;
+    out->data += w->first * out->stride;
+    for (int32_t panel = 0; panel < matrix->panels && !fs_aborted(w); panel += STEP)
+        kernel(matrix, x, out, w->last - w->first, panel,
+               panel + STEP < matrix->panels ? panel + STEP : matrix->panels);
+}
+
 static void matmul(const fs_worker *w, const fs_op *op)
 {
     const fs_model *m = w->run->model;
     const fs_matrix *matrix = &m->matrices[op->matrix];
     const fs_prepared *from = w->rows == 1 ? &m->mine[w->index] : &m->shared;
-    int direct = op->before == FS_PLAIN && matrix->kind < FS_Q8;
-    if (w->rows == 1) {
-        if (!direct) prepare(w, op, matrix, 0, from, 0);
-    } else if (!direct) {
-        int32_t row, end;
-        fs_share(w, w->rows, &row, &end);
-        for (; row < end; row++) prepare(w, op, matrix, row, from, row);
-        if (fs_meet(w)) return;
+    const int direct = op->before == FS_PLAIN && matrix->kind < FS_Q8;
+    if (!direct) {
+        prepare(w, op, matrix->kind, from);
+        if (w->rows > 1 && !w->last && fs_meet(w)) return;
     }
     fs_acts x = {.f = direct ? fs_row_of(w, op->x, 0) : from->f,
                  .f_stride = direct ? fs_stride_of(w, op->x) : m->f_stride,
@@ -117,6 +136,8 @@ static void matmul(const fs_worker *w, const fs_op *op)
                   op->bias < 0 ? NULL : m->vectors[op->bias]};
     if (w->rows == 1)
         one_row(w, op, matrix, &x, &out);
+    else if (w->last)
+        own_rows(w, matrix, &x, &out);
     else
         many_rows(w, op, matrix, &x, &out);
 }
@@ -132,6 +153,7 @@ static int select_rows(fs_worker *w, const fs_op *op)
         memcpy(fs_row_of(w, op->out, row), fs_row_of(w, op->x, w->run->model->selected[row]),
                (size_t)op->x.width * sizeof(float));
     w->rows = rows;
+    w->first = w->last = 0;
     return 1;
 }
 
@@ -158,14 +180,33 @@ static void survey(const fs_worker *w)
     fs_survey_sum(s, w->run->logits, begin, end);
 }
 
+/* Whether an operation reads and writes no row but its own. */
+static int keeps_to_rows(int32_t kind)
+{
+    return kind == FS_EMBED || kind == FS_NORM || kind == FS_MATMUL || kind == FS_ACTIVATE || kind == FS_ADD ||
+           kind == FS_BIAS;
+}
+
+/* With many rows each thread has some for itself, in whole tiles: it reads all of the weights, but meets the
+ * others only where attention needs their rows, and finds its own in its cache. */
+static void part_rows(fs_worker *w)
+{
+    w->first = w->last = 0;
+    if (w->count == 1 || w->rows < w->run->model->rows_apart * w->count) return;
+    fs_share(w, (w->rows + FS_LANES - 1) / FS_LANES, &w->first, &w->last);
+    w->first *= FS_LANES;
+    w->last = w->last * FS_LANES < w->rows ? w->last * FS_LANES : w->rows;
+}
+
 /* the operations in order, for one thread of the team */
 static void run_ops(fs_worker *w)
 {
     fs_model *m = w->run->model;
     const int profile = m->profile && w->index == 0;
+    part_rows(w);
     for (const fs_op *op = m->ops; op < m->ops + m->n_ops; op++) {
-        int64_t start = profile ? fs_nanoseconds() : 0;
-        int64_t waited = profile ? m->spent[FS_WAITING] : 0;
+        const int64_t apart = profile ? m->spent[FS_WAITING] + m->spent[FS_PREPARING] : 0;
+        const int64_t start = profile ? fs_nanoseconds() : 0;
         switch (op->kind) {
         case FS_EMBED: fs_embed(w, op); break;
         case FS_NORM: fs_norm(w, op); break;
@@ -181,10 +222,13 @@ static void run_ops(fs_worker *w)
             if (!select_rows(w, op)) return;
             break;
         }
-        fetch_ahead(w, op);
-        if (fs_meet(w)) return;
+        if (!w->last || !keeps_to_rows(op->kind) || !keeps_to_rows(op[1].kind)) {
+            fetch_ahead(w, op);
+            if (fs_meet(w)) return;
+        }
         if (profile)
-            m->spent[op->kind] += fs_nanoseconds() - start - (m->spent[FS_WAITING] - waited);
+            m->spent[op->kind] += fs_nanoseconds() - start -
+                                  (m->spent[FS_WAITING] + m->spent[FS_PREPARING] - apart);
     }
     if (w->run->survey) survey(w);
 }
@@ -198,14 +242,14 @@ static void run_team(fs_run *run, int32_t rows, int32_t threads)
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
         {
-            fs_worker worker = {run, omp_get_thread_num(), omp_get_num_threads(), rows};
+            fs_worker worker = {run, omp_get_thread_num(), omp_get_num_threads(), rows, 0, 0};
             run->model->seats[worker.index].meeting = run->meetings;
             run_ops(&worker);
         }
         return;
     }
 #endif
-    fs_worker worker = {run, 0, 1, rows};
+    fs_worker worker = {run, 0, 1, rows, 0, 0};
     run_ops(&worker);
 }
 

@@ -25,6 +25,7 @@ typedef struct {
     fs_run *run;
     int32_t index, count; /* this thread of how many */
     int32_t rows;         /* rows that go through the operations now */
+    int32_t first, last;  /* those that are this thread's alone; last 0: each operation shares anew */
 } fs_worker;
 
 int64_t fs_nanoseconds(void);
@@ -73,6 +74,13 @@ static inline void fs_share(const fs_worker *w, int32_t n, int32_t *begin, int32
 {
     *begin = (int32_t)((int64_t)n * w->index / w->count);
     *end = (int32_t)((int64_t)n * (w->index + 1) / w->count);
+}
+
+/* this thread's rows in an operation that takes each row by itself */
+static inline void fs_share_rows(const fs_worker *w, int32_t *begin, int32_t *end)
+{
+    *begin = w->first, *end = w->last;
+    if (!w->last) fs_share(w, w->rows, begin, end);
 }
 
 static inline float *fs_row_of(const fs_worker *w, fs_slice s, int32_t row)

@@ -91,7 +91,7 @@ static int take(const fs_worker *w, int32_t whose, int32_t n, int32_t least, fs_
 {
     const fs_model *m = w->run->model;
     const uint64_t meeting = m->seats[w->index].meeting;
-    const fs_worker owner = {w->run, whose, w->count, w->rows};
+    const fs_worker owner = {w->run, whose, w->count, w->rows, 0, 0};
     const int own = whose == w->index;
     _Atomic uint64_t *taken = &m->seats[whose].taken;
     uint64_t old = atomic_load_explicit(taken, memory_order_relaxed), now;

@@ -14,7 +14,8 @@ from fireside.engine.plan import Embed, Experts, Plan, weight_groups
 OPERATIONS = {
     "FS_EMBED": "embedding",
     "FS_NORM": "norms alone",
-    "FS_MATMUL": "matrices, with norms and activations before them",
+    "FS_MATMUL": "matrices",
+    "FS_PREPARING": "norms, activations and rounding before matrices",
     "FS_ROPE": "rope alone",
     "FS_ATTENTION": "attention, with rope",
     "FS_ACTIVATE": "activations alone",

@@ -71,6 +71,19 @@ def test_same_bits_however_it_is_cut(name: str, quant: Quant, block: str, kv: KV
                 assert logits.tobytes() == expected.tobytes(), (isa, threads, size)
 
 
+@pytest.mark.parametrize("name", VARIATIONS)
+@pytest.mark.parametrize("quant", ["none", "q8"])
+def test_rows_that_are_a_threads_own(name: str, quant: Quant) -> None:
+    """With many rows a thread goes through a layer with some of them, the last not a whole tile."""
+    config = VARIATIONS[name]
+    checkpoint = random_checkpoint(config, 2)
+    tokens = tokens_for(config.vocab_size, 109)
+    expected = in_pieces(llama(checkpoint, quant), tokens, 10)
+    for threads in (2, 3):
+        executor = llama(checkpoint, quant, threads=threads)
+        assert in_pieces(executor, tokens, 109).tobytes() == expected.tobytes(), threads
+
+
 def test_a_batch_has_the_bits_of_each_alone() -> None:
     for name in ("soft caps, windows", "experts", "all biases"):
         config = VARIATIONS[name]
