@@ -70,24 +70,38 @@ static void fs_quantise_wide(const float *x, int32_t width, int32_t offset, int8
 }
 
 /* One row: what is prefetched stands `far` bytes behind what is read now, from block `turn` on
- * `behind` bytes. Small panels: the same place of the next ones, so that no stream ever begins cold.
- * Large ones: a little ahead in each panel's own stream, at its end the beginning of the next. Behind
- * the last panel of all the thread goes on at x->ahead. */
+ * `behind` bytes. Panels smaller than `small`: the same place of the next ones, so that no stream ever
+ * begins cold. Others: a little ahead in each panel's own stream, at its end the beginning of the next.
+ * Behind the last panel of all the thread goes on at x->ahead. */
 typedef struct {
     int64_t turn, far, behind;
 } fs_prefetching;
 
-FS_INLINE fs_prefetching fs_plan_ahead(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel,
-                                       int64_t blocks, int64_t block_bytes)
+FS_INLINE fs_prefetching fs_plan(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel, int64_t blocks,
+                                 int64_t block_bytes, const int64_t small)
 {
-    enum { FAR = 2048, SMALL = 65536 };
+    enum { FAR = 2048 };
     const int64_t size = P * w->panel_bytes;
     fs_prefetching f = {blocks - (FAR + block_bytes - 1) / block_bytes, FAR, size};
-    if (size < SMALL || f.turn < 0) f.turn = 0;
+    if (size < small || f.turn < 0) f.turn = 0;
     if (x->ahead && panel + P >= x->ahead_end)
         f.behind = (intptr_t)x->ahead - (intptr_t)w->data - panel * w->panel_bytes;
     f.behind -= f.turn * block_bytes;
     return f;
+}
+
+FS_INLINE fs_prefetching fs_plan_ahead(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel,
+                                       int64_t blocks, int64_t block_bytes)
+{
+    return fs_plan(P, w, x, panel, blocks, block_bytes, 65536);
+}
+
+/* Q8 and Q4, one row: no panels are small, since their scales, which are needed first of all but lie
+ * last, are fetched apart: while a tile is computed those of the next one, which are so many bytes
+ * behind the beginning of the panels. Of the last tile its own. */
+FS_INLINE int64_t fs_next_scales(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel, int64_t scales)
+{
+    return x->ahead && panel + P >= x->ahead_end ? scales : scales + P * w->panel_bytes;
 }
 
 /* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
@@ -148,7 +162,8 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 512;
-    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 512);
+    const fs_prefetching plan = fs_plan(P, w, x, panel, w->blocks, 512, 0);
+    const int64_t next_scales = fs_next_scales(P, w, x, panel, scales);
     int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
@@ -165,6 +180,7 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++) {
             if (b == plan.turn) far = plan.behind;
+            if (R == 1 && b % 2 == 0) FS_EACH_PANEL v_prefetch(weights + p * step + next_scales + b * 32);
             q8_sum sum[MAX_P][MAX_R];
             q8_level level[MAX_P];
             FS_EACH_PANEL level[p] = q8_level_of(levels[p][b - first]);
@@ -205,7 +221,8 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
     const float *scale = x->scale + row * x->b_stride;
     const int32_t *shift = x->shift + row * x->b_stride;
     const int64_t step = w->panel_bytes, scales = (int64_t)w->blocks * 256;
-    const fs_prefetching plan = fs_plan_ahead(P, w, x, panel, w->blocks, 256);
+    const fs_prefetching plan = fs_plan(P, w, x, panel, w->blocks, 256, 0);
+    const int64_t next_scales = fs_next_scales(P, w, x, panel, scales);
     int64_t far = plan.far;
     v16 acc[MAX_P][MAX_R];
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
@@ -222,6 +239,7 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++) {
             if (b == plan.turn) far = plan.behind;
+            if (R == 1 && b % 2 == 0) FS_EACH_PANEL v_prefetch(weights + p * step + next_scales + b * 32);
             q4_sum sum[MAX_P][MAX_R];
             FS_EACH_ROW FS_EACH_PANEL sum[p][r] = q4_start(shift[r * x->b_stride + b]);
             FS_UNROLL for (int g = 0; g < 4; g++)
