@@ -14,6 +14,7 @@ typedef struct fs_governor {
     int32_t alone;   /* 1 = one thread is the better choice now */
     int32_t trial;   /* steps left of a trial of the other choice */
     int32_t steps;   /* since the last trial */
+    int32_t patience; /* alone: steps until all threads are tried again */
 } fs_governor;
 
 int32_t fs_governor_alone(const fs_governor *governor); /* whether the next step takes one thread */

@@ -40,6 +40,16 @@ def test_a_busy_machine_is_noticed_soon_and_left_when_it_is_quiet_again() -> Non
     assert np.mean(quiet[-100:]) < 0.1
 
 
+def test_one_very_slow_step_behind_each_pause_does_not_keep_the_other_threads_away() -> None:
+    governor = ffi.new("fs_governor *")
+    drive(governor, 600, 100.0, 170.0)
+    alone = 0
+    for _ in range(50):
+        drive(governor, 1, 2000.0, 2000.0)
+        alone += sum(drive(governor, 63, 100.0, 170.0))
+    assert alone < 0.3 * 50 * 63
+
+
 def test_a_text_that_grows_longer_is_not_a_busy_machine() -> None:
     governor = ffi.new("fs_governor *")
     taken: list[int] = []
