@@ -61,7 +61,7 @@ FS_ALWAYS __m512i numbers_of(const int KIND, const uint8_t *block, const int g)
 #undef FS_BITS
 }
 
-/* Levels of n blocks, twice 16 bits a row, and what one of them is worth; see fs_any_levels(). */
+/* Levels of n blocks, twice 16 bits a row, and what one of them is worth; see fs_levels_of(). */
 FS_ALWAYS void find_levels(const uint8_t *halfs, const int64_t apart, const float power, const int64_t n,
                            __m512i *levels, float *unit)
 {
@@ -82,15 +82,13 @@ FS_ALWAYS void find_levels(const uint8_t *halfs, const int64_t apart, const floa
     _mm512_store_si512((__m512i *)unit, _mm512_add_epi32(_mm512_set1_epi32((int)FS_UNIT(power)), e));
 }
 
-/* Minima of n blocks as levels, those of two side by side; of blocks that are not there zero. */
-FS_ALWAYS void find_minima(const uint8_t *halfs, const int64_t apart, const int64_t n, __m512i *minima,
-                           float *low_unit)
+/* Minima of n blocks; of blocks that are not there zero. */
+FS_ALWAYS void find_minima(const uint8_t *halfs, const int64_t apart, const int64_t n, __m512i *minima)
 {
-    __m512i levels[FS_SUPER];
-    for (int64_t i = n; i < FS_SUPER; i++) levels[i] = _mm512_setzero_si512();
-    find_levels(halfs, apart, FS_MINIMA, n, levels, low_unit);
-    for (int i = 0; i < FS_SUPER / 2; i++)
-        minima[i] = _mm512_mask_mov_epi16(levels[2 * i + 1], 0x55555555, levels[2 * i]);
+    for (int64_t i = 0; i < FS_SUPER; i++)
+        minima[i] = i >= n ? _mm512_setzero_si512()
+                           : _mm512_castps_si512(_mm512_cvtph_ps(
+                                 _mm256_loadu_si256((const __m256i *)(halfs + i * apart))));
 }
 
 /* Of n blocks the products of numbers and levels, those of even and of odd columns. */

@@ -21,8 +21,7 @@
  * activations, to levels: whole numbers, so large that a level times a weight has 16 bits at most. What a
  * level is worth hangs on the exponent e of the largest scale (2^e to 2^(e + 1), at least that of the least
  * half) alone: 2^e / fs_levels_of().
- * Minima likewise: 2^e / FS_MINIMA, where one times the sum of a block's activations has 26 bits. */
-#define FS_MINIMA 8192.0f
+ */
 #define FS_EXPONENT 0x7f800000u
 /* bits of a float: levels in 1, less e's exponent; what one is worth, and e's exponent */
 #define FS_LEVELS_IN_ONE(levels) (fs_bits(levels) + 0x3f800000u)
@@ -224,14 +223,17 @@ static inline const uint8_t *fs_table(int kind)
     return kind == FS_IQ4_NL || kind == FS_IQ4_XS ? uneven : NULL;
 }
 
-/* What a kind needs of the sum of a block's q: -offset * sum; or sums as two numbers of 16 bits in one
+/* What a kind needs of the sum of a block's q: -offset * sum; its bits as a float; or sums as two numbers of 16 bits in one
  * of 32, the first in its lower half: FS_HALVES of a block's halves, FS_PAIRS of two blocks. */
 #define FS_HALVES 0
 #define FS_PAIRS 1
+#define FS_FLOATS 2
 static inline int32_t fs_offset(int kind)
 {
-    if (fs_has_minima(kind) || kind == FS_Q5_0) return fs_has_halves(kind) ? FS_HALVES : FS_PAIRS;
-    return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : FS_HALVES;
+    if (kind == FS_Q4_1 || kind == FS_Q5_1) return FS_FLOATS;
+    if (fs_has_halves(kind)) return FS_HALVES;
+    if (fs_has_minima(kind)) return FS_PAIRS;
+    return kind == FS_Q8 || fs_table(kind) ? 128 : kind == FS_Q4 ? 8 : 16;
 }
 /* what goes out of a number to make a weight: 0 where blocks have minima */
 static inline int fs_middle(int kind)
@@ -259,6 +261,13 @@ static inline uint32_t fs_bits(float x)
     uint32_t bits;
     memcpy(&bits, &x, 4);
     return bits;
+}
+
+static inline float fs_float(int32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
 }
 
 /* IEEE half precision <-> single, round to nearest even; NaN stays NaN. */

@@ -51,7 +51,7 @@ typedef struct {
     float acc[2][MOST * FS_LANES];
     float unit[4][2][FS_LANES]; /* of the last times FS_SUPER blocks; see fs_levels() */
     float low_unit[4][2][FS_LANES]; /* of minima */
-    __m512i minima[4][2][FS_SUPER]; /* of pairs of (half) blocks */
+    __m512i minima[4][2][FS_SUPER]; /* of pairs of (half) blocks; floats of blocks */
 } fs_work;
 
 #include "amx_planes_k.h"
@@ -150,10 +150,13 @@ typedef struct {
     int32_t rows;
 } fs_adding;
 
+/* how minima and the sums of x lie, see fs_offset() */
+#define MINIMA(KIND) fs_offset(KIND)
+
 FS_ALWAYS fs_adding adding(const int KIND, const fs_matrix *w, const fs_acts *x, const fs_out *out, fs_work *work,
                            const fs_item *item, int parity)
 {
-    const int32_t pair = item->super * (fs_has_halves(KIND) ? FS_SUPER : FS_SUPER / 2);
+    const int32_t pair = item->super * (MINIMA(KIND) == FS_PAIRS ? FS_SUPER / 2 : FS_SUPER);
     fs_adding a = {.scale = x->scale + item->row * x->b_stride + item->super,
                    .pairs = x->shift + item->row * x->b_stride + pair,
                    .scale_step = x->b_stride,
@@ -184,8 +187,15 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
 {
     const __m512 scale = _mm512_set1_ps(a->scale[r * a->scale_step]);
     __m512i rest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    if (fs_has_minima(KIND)) {
-        const int32_t *pairs = a->pairs + r * a->scale_step;
+    __m512 low[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    const int32_t *pairs = a->pairs + r * a->scale_step;
+    if (MINIMA(KIND) == FS_FLOATS) {
+        _Pragma("GCC unroll 8") for (int i = 0; i < FS_SUPER; i++) {
+            const __m512 sum = _mm512_set1_ps(fs_float(pairs[i]));
+            low[0] = _mm512_fmadd_ps(_mm512_castsi512_ps(a->minima[0][i]), sum, low[0]);
+            low[1] = _mm512_fmadd_ps(_mm512_castsi512_ps(a->minima[1][i]), sum, low[1]);
+        }
+    } else if (fs_has_minima(KIND)) {
         _Pragma("GCC unroll 8") for (int i = 0; i < FS_SUPER / (2 - fs_has_halves(KIND)); i++) {
             const __m512i two = _mm512_set1_epi32(pairs[i]);
             rest[0] = _mm512_dpwssd_epi32(rest[0], two, a->minima[0][i]);
@@ -202,8 +212,8 @@ FS_ALWAYS void add_row(const int KIND, const int LAST, const int BIAS, const fs_
         }
         __m512 y = _mm512_cvtepi32_ps(sum), before = _mm512_maskz_load_ps(a->going_on, acc);
         if (fs_has_minima(KIND)) {
-            const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(rest[p]), a->low_unit[p]);
-            y = _mm512_fmadd_ps(_mm512_fmadd_ps(y, a->unit[p], low), scale, before);
+            if (MINIMA(KIND) != FS_FLOATS) low[p] = _mm512_mul_ps(_mm512_cvtepi32_ps(rest[p]), a->low_unit[p]);
+            y = _mm512_fmadd_ps(_mm512_fmadd_ps(y, a->unit[p], low[p]), scale, before);
         } else {
             y = _mm512_fmadd_ps(y, _mm512_mul_ps(a->unit[p], scale), before);
         }
@@ -347,8 +357,7 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                 else
                     unpack_q8(from, levels, n, work->planes[p]);
                 if (fs_has_minima(KIND))
-                    find_minima(scales + 32, fs_scale_bytes(KIND), n, work->minima[unit][p],
-                                work->low_unit[unit][p]);
+                    find_minima(scales + 32, fs_scale_bytes(KIND), n, work->minima[unit][p]);
                 if (n % 2) {
                     memset(work->planes[p][n / 2][0] + 512, 0, 512);
                     memset(work->planes[p][n / 2][1] + 512, 0, 512);

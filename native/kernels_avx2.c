@@ -23,6 +23,13 @@ FS_INLINE w8 q8_of(w64 w)
     return (w8){{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)}, w};
 }
 #define q8_load(p) q8_of(w_load(p))
+FS_INLINE w8 q8_table(const uint8_t *table, w64 w)
+{
+    const __m128i t = _mm_xor_si128(_mm_loadu_si128((const __m128i *)table), _mm_set1_epi8(-128));
+    w.a = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), w.a);
+    w.b = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), w.b);
+    return (w8){{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)}, w};
+}
 /* the same level for both numbers of 16 bits in a lane, in place of the 1 that would add them up */
 #define FS_OWN_LEVELS
 typedef i16x q8_level;
@@ -74,6 +81,16 @@ typedef q4_sum k_sum;
 typedef i16x k_level;
 #define k_start() q4_start(0)
 #define k_dot(sum, w, x) q4_dot(sum, w, x)
+#define k_low16(KIND) 1
+#define k_begin(shift) k_start()
+/* the shift of Q5_0 is even, half of it has 16 bits */
+FS_INLINE i16x k_less(i16x total, k_level level, int32_t shift)
+{
+    const __m256i half = _mm256_set1_epi16((int16_t)(shift / 2));
+    return (i16x){_mm256_add_epi32(total.a, _mm256_madd_epi16(level.a, half)),
+                  _mm256_add_epi32(total.b, _mm256_madd_epi16(level.b, half))};
+}
+#define k_level_one(KIND, level) q8_level_of(level)
 #define k_level_of(KIND, a, second) k_twice(a, second)
 FS_INLINE k_level k_twice(pairs a, const int second)
 {

@@ -16,7 +16,11 @@ FS_INLINE i16x int_dot(i16x sum, w64 w, x4 x)
 typedef w64 w8;
 typedef i16x q8_sum;
 typedef i16x q4_sum;
-#define q8_of(w) (w)
+FS_INLINE w8 q8_table(const uint8_t *table, w64 w)
+{
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (w64){_mm256_shuffle_epi8(t, w.a), _mm256_shuffle_epi8(t, w.b)};
+}
 #define q8_load(p) w_load(p)
 #define q8_start(shift) int_set(shift)
 #define q8_dot(sum, w, x) int_dot(sum, w, x)

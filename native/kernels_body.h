@@ -44,6 +44,8 @@ FS_INLINE void fs_round(const int GROUP, const int SUMS, const float *x, int32_t
             const int32_t block = i / FS_BLOCK;
             if (offset == FS_HALVES)
                 *shift = fs_two(first, second);
+            else if (offset == FS_FLOATS)
+                *shift = (int32_t)fs_bits((float)(first + second));
             else if (offset == FS_PAIRS && block % 2)
                 shift[block / 2 - block] = fs_two(shift[block / 2 - block], first + second);
             else if (offset == FS_PAIRS)
@@ -52,6 +54,9 @@ FS_INLINE void fs_round(const int GROUP, const int SUMS, const float *x, int32_t
                 *shift = -offset * (first + second);
         }
     }
+    /* of blocks that are not there: AMX multiplies theirs by zero */
+    if (SUMS && offset == FS_FLOATS)
+        for (int32_t block = (width + FS_BLOCK - 1) / FS_BLOCK; block % FS_SUPER; block++) *shift++ = 0;
 }
 
 static void fs_quantise(const float *x, int32_t width, int32_t offset, int8_t *q, float *scale,
@@ -125,24 +130,27 @@ FS_INLINE void fs_put(const fs_matrix *w, const fs_out *out, int32_t row, int32_
 
 #include "floats_body.h"
 
-/* Scales (or minima) of n blocks of a panel as levels, and what a level is worth; see fs_levels_of(). They
- * lie `apart` bytes from each other, the largest one's power of two is `power` levels. low16: of levels only
- * the lower 16 bits are asked for, and `power` is a power of two. */
-FS_INLINE void fs_any_levels(const int low16, const uint8_t *halfs, const int apart, const float power,
-                             const int64_t n, i16x *levels, v16 *unit)
+/* Scales of n blocks of a panel as levels, and what a level is worth; see fs_levels_of(). Those of blocks that
+ * are not there are zero. low16: only their lower 16 bits are asked for. */
+FS_INLINE void fs_some_levels(const int KIND, const int low16, const uint8_t *halfs, const int64_t n,
+                              i16x *levels, v16 *unit)
 {
+    const int apart = (int)fs_scale_bytes(KIND), exact = fs_levels_of(KIND) != 127.5f;
     v16 levels_in_one;
     h16 most = h_least();
     FS_UNROLL for (int64_t i = 0; i < n; i++) most = h_larger(halfs + i * apart, most);
-    v_units(h_floats(most), power, &levels_in_one, unit);
+    v_units(h_floats(most), fs_levels_of(KIND), &levels_in_one, unit);
     FS_UNROLL for (int64_t i = 0; i < n; i++)
-        levels[i] = low16 ? v_nearest16(v_half(halfs + i * apart), levels_in_one)
-                          : v_nearest(v_mul(v_half(halfs + i * apart), levels_in_one));
+        levels[i] = low16 && exact ? v_nearest16(v_half(halfs + i * apart), levels_in_one)
+                                   : v_nearest(v_mul(v_half(halfs + i * apart), levels_in_one));
+    for (int64_t i = n; i < FS_SUPER; i++) levels[i] = int_set(0);
 }
 
-FS_INLINE void fs_levels(const uint8_t *halfs, const int64_t n, i16x *levels, v16 *unit)
+FS_INLINE void fs_levels(const int KIND, const int low16, const uint8_t *halfs, const int64_t n,
+                         i16x *levels, v16 *unit)
 {
-    fs_any_levels(0, halfs, 32, fs_levels_of(FS_Q8), n, levels, unit);
+    if (n == FS_SUPER) fs_some_levels(KIND, low16, halfs, FS_SUPER, levels, unit);
+    else fs_some_levels(KIND, low16, halfs, n, levels, unit);
 }
 
 /* A block's sum times its level, for Q8. AVX2 multiplies by it earlier, in place of a 1. */
@@ -173,9 +181,7 @@ FS_INLINE void fs_tile_q8(const int P, const int R, const fs_matrix *w, const fs
         v16 unit[MAX_P];
         FS_EACH_PANEL
         {
-            const uint8_t *halfs = weights + p * step + scales + first * 32;
-            if (end - first == FS_SUPER) fs_levels(halfs, FS_SUPER, levels[p], &unit[p]);
-            else fs_levels(halfs, end - first, levels[p], &unit[p]);
+            fs_levels(FS_Q8, 0, weights + p * step + scales + first * 32, end - first, levels[p], &unit[p]);
         }
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++) {
@@ -232,9 +238,7 @@ FS_INLINE void fs_tile_q4(const int P, const int R, const fs_matrix *w, const fs
         v16 unit[MAX_P];
         FS_EACH_PANEL
         {
-            const uint8_t *halfs = weights + p * step + scales + first * 32;
-            if (end - first == FS_SUPER) fs_levels(halfs, FS_SUPER, levels[p], &unit[p]);
-            else fs_levels(halfs, end - first, levels[p], &unit[p]);
+            fs_levels(FS_Q4, 0, weights + p * step + scales + first * 32, end - first, levels[p], &unit[p]);
         }
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++) {

@@ -1,11 +1,11 @@
 /* Matmuls of weights of 2 to 6 bits, with minima of blocks or without: Q4_1, Q5_0, Q5_1, Q2_K to Q6_K; and
  * of those that are looked up: IQ4_NL, IQ4_XS, MXFP4. Part of kernels_body.h; see kernels.h for how they lie.
  *
- * A weight is d * s * u + m * n (or d * s * (u - middle)), with u not negative, and s and n whole numbers:
- * the file's, of 8 bits and with -dmin for m, or levels. Of 256 columns come
+ * A weight is d * s * u + m (or d * s * (u - middle)), with u not negative and s a whole number: the file's,
+ * of 8 bits, or a level. A minimum m is a half, or -dmin * n with n a whole number of 8 bits. Of 256 columns come
  *   total = sum of s * u * q, without the middle: below 2^31
- *   rest = sum of n * (sum of q), where there are minima
- *   acc = fma(total, d * xs, acc); with minima fma(fma(total, d, rest * m), xs, acc)
+ *   rest = -dmin * sum of n * (sum of q); with halfs one fma(m, sum of q, rest) after the other
+ *   acc = fma(total, d * xs, acc); with minima fma(fma(total, d, rest), xs, acc)
  * with q the activations and xs their scale. */
 
 /* the four columns of group g (0 to 3: in the low nibbles) of 16 rows */
@@ -31,25 +31,14 @@ typedef i16x k_level;
 #define k_start() int_set(0)
 #define k_dot(sum, w, x) u_dot(sum, w, x)
 #define k_level_of(KIND, a, second) pairs_of(a, second)
+/* of a level, of which the lower 16 bits are enough where k_low16 */
+#define k_low16(KIND) 0
+#define k_level_one(KIND, level) (level)
+/* a block's sum without the middle begins with fs_offset()'s shift; AVX2 adds it to the total */
+#define k_begin(shift) int_set(shift)
+#define k_less(total, level, shift) (total)
 #define k_end(KIND, total, sum, level) i_mla(total, sum, level)
 #endif
-
-/* The scales of n of FS_SUPER blocks as levels two by two, and their minima; what one of each is worth.
- * Those of blocks that are not there are zero. */
-FS_INLINE void fs_pairs_of_levels(const int KIND, const uint8_t *halfs, const int64_t n, pairs *scales,
-                                  pairs *minima, v16 *unit, v16 *low)
-{
-    const int apart = (int)fs_scale_bytes(KIND);
-    i16x s[FS_SUPER], m[FS_SUPER];
-    for (int64_t i = n; i < FS_SUPER; i++) s[i] = m[i] = int_set(0);
-    fs_any_levels(1, halfs, apart, fs_levels_of(KIND), n, s, unit);
-    if (fs_has_minima(KIND)) fs_any_levels(1, halfs + 32, apart, FS_MINIMA, n, m, low);
-    FS_UNROLL for (int i = 0; i < FS_SUPER / 2; i++)
-    {
-        scales[i] = pairs_join(s[2 * i], s[2 * i + 1]);
-        if (fs_has_minima(KIND)) minima[i] = pairs_join(m[2 * i], m[2 * i + 1]);
-    }
-}
 
 FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matrix *w,
                              const fs_acts *x, const fs_out *out, int32_t row, int32_t panel)
@@ -70,31 +59,32 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
     FS_EACH_PANEL FS_EACH_ROW acc[p][r] = v_set(0.0f);
     for (int64_t first = 0; first < w->blocks; first += FS_SUPER, super += bytes) {
         const int64_t end = levels && w->blocks - first < FS_SUPER ? w->blocks : first + FS_SUPER;
-        i16x total[MAX_P][MAX_R], rest[MAX_P][MAX_R];
-        FS_EACH_PANEL FS_EACH_ROW total[p][r] = rest[p][r] = int_set(0);
-        int64_t b = first;
-        const int32_t *sums = shift + first / (2 - halves);
-        const uint8_t *pair = super + (minima ? 64 : 32);
-        pairs scales[MAX_P][FS_SUPER / 2], lows[MAX_P][FS_SUPER / 2];
-        v16 unit[MAX_P], low[MAX_P];
+        i16x total[MAX_P][MAX_R], rest[MAX_P][MAX_R], found[MAX_P][FS_SUPER];
+        v16 unit[MAX_P], low[MAX_P][MAX_R];
+        FS_EACH_PANEL FS_EACH_ROW
+        {
+            total[p][r] = rest[p][r] = int_set(0);
+            low[p][r] = v_set(0.0f);
+        }
         FS_EACH_PANEL
         {
-            const uint8_t *halfs = super + p * step;
-            if (!levels) {
-                unit[p] = v_half(halfs);
-                if (minima) low[p] = v_sub(v_set(0.0f), v_half(halfs + 32));
-            } else if (end - first == FS_SUPER) {
-                fs_pairs_of_levels(KIND, halfs, FS_SUPER, scales[p], lows[p], &unit[p], &low[p]);
-            } else {
-                fs_pairs_of_levels(KIND, halfs, end - first, scales[p], lows[p], &unit[p], &low[p]);
-            }
+            if (levels) fs_levels(KIND, k_low16(KIND), super + p * step, end - first, found[p], &unit[p]);
+            else unit[p] = v_half(super + p * step);
         }
-        for (int i = 0; b < end; i++, pair += 2 * FS_LANES, sums++) {
+        int64_t b = first;
+        const int32_t *sums = shift + first / (2 - halves);
+        const uint8_t *pair = super + (levels ? 0 : minima ? 64 : 32);
+        for (int i = 0; b < end; i += 2, pair += levels ? 2 * bytes / FS_SUPER : 2 * FS_LANES, sums++) {
             k_level level[MAX_P][2];
             FS_EACH_PANEL
             {
-                const pairs s = levels ? scales[p][i] : pairs_load(pair + p * step);
-                const pairs n = !minima ? s : levels ? lows[p][i] : pairs_load(pair + p * step + many);
+                if (levels) {
+                    level[p][0] = k_level_one(KIND, found[p][i]);
+                    level[p][1] = k_level_one(KIND, found[p][i + 1]);
+                    continue;
+                }
+                const pairs s = pairs_load(pair + p * step);
+                const pairs n = minima ? pairs_load(pair + p * step + many) : s;
                 level[p][0] = k_level_of(KIND, s, 0);
                 level[p][1] = k_level_of(KIND, s, 1);
                 if (minima || middle)
@@ -106,6 +96,19 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
             FS_UNROLL for (int c = 0; c < 16 >> halves; c++)
             {
                 if (levels && c == 8 && b == end) break;
+                if (levels && minima && c % 8 == 0)
+                    FS_EACH_PANEL
+                    {
+                        const v16 m = v_half(pair + c / 8 * 64 + p * step + 32);
+                        FS_EACH_ROW low[p][r] = v_fma(m, v_set(fs_float(shift[r * x->b_stride + b])), low[p][r]);
+                    }
+                else if (levels && c % 8 == 0)
+                    FS_EACH_PANEL FS_EACH_ROW
+                    {
+                        const int32_t less = shift[r * x->b_stride + b];
+                        total[p][r] = k_less(total[p][r], level[p][c / 8], less);
+                        sum[p][r] = k_begin(less);
+                    }
                 /* where all of a block is one sum, both halves of a byte after each other */
                 const int j = c % 8, g = G == 8 ? j / 2 + j % 2 * 4 : j;
                 if (j == 0 && b == plan.turn) far = plan.behind;
@@ -137,10 +140,13 @@ FS_INLINE void fs_tile_k(const int KIND, const int P, const int R, const fs_matr
         {
             const v16 xs = v_set(scale[r * x->b_stride + first / FS_SUPER]);
             if (minima) {
-                const v16 y = v_mul(v_from_int(rest[p][r]), low[p]);
-                acc[p][r] = v_fma(v_fma(v_from_int(total[p][r]), unit[p], y), xs, acc[p][r]);
+                if (!levels) {
+                    const v16 m = v_sub(v_set(0.0f), v_half(super + p * step + 32));
+                    low[p][r] = v_mul(v_from_int(rest[p][r]), m);
+                }
+                acc[p][r] = v_fma(v_fma(v_from_int(total[p][r]), unit[p], low[p][r]), xs, acc[p][r]);
             } else {
-                const i16x sum = i_mla(total[p][r], rest[p][r], int_set(-middle));
+                const i16x sum = levels ? total[p][r] : i_mla(total[p][r], rest[p][r], int_set(-middle));
                 acc[p][r] = v_fma(v_from_int(sum), v_mul(unit[p], xs), acc[p][r]);
             }
         }
@@ -169,12 +175,8 @@ FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_
         v16 unit[MAX_P];
         FS_EACH_PANEL
         {
-            const uint8_t *halfs = super + p * step;
-            if (!levels) unit[p] = v_half(halfs);
-            else if (end - first == FS_SUPER)
-                fs_any_levels(0, halfs, 32, fs_levels_of(KIND), FS_SUPER, found[p], &unit[p]);
-            else
-                fs_any_levels(0, halfs, 32, fs_levels_of(KIND), end - first, found[p], &unit[p]);
+            if (levels) fs_levels(KIND, 0, super + p * step, end - first, found[p], &unit[p]);
+            else unit[p] = v_half(super + p * step);
         }
         FS_EACH_PANEL FS_EACH_ROW total[p][r] = int_set(0);
         for (int64_t b = first; b < end; b++, weights += 256) {
@@ -195,8 +197,8 @@ FS_INLINE void fs_tile_table(const int KIND, const int P, const int R, const fs_
                 {
                     w64 nibbles = w_load(weights + p * step + g * 64);
                     if (R == 1 || row == 0) v_prefetch(weights + p * step + g * 64 + far);
-                    low[p] = q8_of(w_table(table, w_low(nibbles)));
-                    high[p] = q8_of(w_table(table, w_high(nibbles)));
+                    low[p] = q8_table(table, w_low(nibbles));
+                    high[p] = q8_table(table, w_high(nibbles));
                 }
                 FS_EACH_ROW
                 {

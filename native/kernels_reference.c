@@ -196,13 +196,6 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
     EACH for (int j = 0; j < 2; j++) y.i[lane][j] = (int8_t)p[lane * 2 + j];
     return y;
 }
-/* of numbers within 16 bits */
-FS_INLINE pairs pairs_join(i16x first, i16x second)
-{
-    pairs y;
-    EACH y.i[lane][0] = (int16_t)first.i[lane], y.i[lane][1] = (int16_t)second.i[lane];
-    return y;
-}
 /* each lane's first, or second */
 FS_INLINE i16x pairs_of(pairs a, const int second)
 {
@@ -264,8 +257,8 @@ FS_INLINE w64 w_or(w64 a, w64 b)
     EACH for (int j = 0; j < 4; j++) a.u[lane][j] |= b.u[lane][j];
     return a;
 }
-/* entry u of 16 bytes */
-FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+/* entry u of 16 bytes, as q8_load() has them */
+FS_INLINE w64 q8_table(const uint8_t *table, w64 w)
 {
     EACH for (int j = 0; j < 4; j++) w.u[lane][j] = table[w.u[lane][j]];
     return w;
@@ -274,7 +267,6 @@ FS_INLINE w64 w_table(const uint8_t *table, w64 w)
 typedef w64 w8;
 typedef i16x q8_sum;
 typedef i16x q4_sum;
-#define q8_of(w) (w)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) int_set(shift)
 #define q8_dot(sum, w, x) int_dot(sum, w, x)

@@ -179,12 +179,6 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
     return (pairs){_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
                    _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
 }
-/* of numbers within 16 bits */
-FS_INLINE pairs pairs_join(i16x first, i16x second)
-{
-    return (pairs){_mm256_blend_epi16(first.a, _mm256_slli_epi32(second.a, 16), 0xaa),
-                   _mm256_blend_epi16(first.b, _mm256_slli_epi32(second.b, 16), 0xaa)};
-}
 FS_INLINE i16x pairs_of(pairs a, const int second)
 {
     if (!second) a = (pairs){_mm256_slli_epi32(a.a, 16), _mm256_slli_epi32(a.b, 16)};
@@ -252,11 +246,6 @@ FS_INLINE w64 w_bits(w64 w, int left, int mask)
 FS_INLINE w64 w_or(w64 a, w64 b)
 {
     return (w64){_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)};
-}
-FS_INLINE w64 w_table(const uint8_t *table, w64 w)
-{
-    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
-    return (w64){_mm256_shuffle_epi8(t, w.a), _mm256_shuffle_epi8(t, w.b)};
 }
 FS_INLINE __m256 v_brain_half(const uint16_t *p)
 {

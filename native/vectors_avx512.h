@@ -103,11 +103,6 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
 {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
-/* of numbers within 16 bits */
-FS_INLINE pairs pairs_join(i16x first, i16x second)
-{
-    return _mm512_mask_mov_epi16(_mm512_slli_epi32(second, 16), 0x55555555, first);
-}
 FS_INLINE i16x pairs_of(pairs a, const int second)
 {
     return _mm512_srai_epi32(second ? a : _mm512_slli_epi32(a, 16), 16);
@@ -129,6 +124,10 @@ FS_INLINE k_level k_level_of(const int KIND, pairs a, const int second)
     if (!k_narrow(KIND)) return pairs_of(a, second);
     return second ? _mm512_srli_epi32(a, 16) : _mm512_and_si512(a, _mm512_set1_epi32(0xffff));
 }
+#define k_low16(KIND) k_narrow(KIND)
+#define k_begin(shift) int_set(shift)
+#define k_less(total, level, shift) (total)
+#define k_level_one(KIND, level) (k_narrow(KIND) ? _mm512_and_si512(level, _mm512_set1_epi32(0xffff)) : (level))
 #define k_end(KIND, total, sum, level) \
     (k_narrow(KIND) ? _mm512_dpwssd_epi32(total, sum, level) : i_mla(total, sum, level))
 FS_INLINE i16x i_low(i16x x) { return _mm512_and_si512(x, _mm512_set1_epi32(255)); }
@@ -153,7 +152,7 @@ FS_INLINE w64 w_bits(w64 w, int left, int mask)
     return _mm512_and_si512(w, _mm512_set1_epi8((char)mask));
 }
 FS_INLINE w64 w_or(w64 a, w64 b) { return _mm512_or_si512(a, b); }
-FS_INLINE w64 w_table(const uint8_t *table, w64 w)
+FS_INLINE w8 q8_table(const uint8_t *table, w64 w)
 {
     const __m128i t = _mm_loadu_si128((const __m128i *)table);
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), w);
@@ -165,7 +164,6 @@ FS_INLINE v16 v_brain(const void *p)
 }
 #define int_set(a) _mm512_set1_epi32(a)
 #define u_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)
-#define q8_of(w) (w)
 #define q8_load(p) w_load(p)
 #define q8_start(shift) _mm512_set1_epi32(shift)
 #define q8_dot(sum, w, x) _mm512_dpbusd_epi32(sum, w, x)

@@ -179,12 +179,6 @@ FS_INLINE w64 w_or(w64 x, w64 y)
 {
     return (w64){vorrq_s8(x.a, y.a), vorrq_s8(x.b, y.b), vorrq_s8(x.c, y.c), vorrq_s8(x.d, y.d)};
 }
-FS_INLINE w64 w_table(const uint8_t *table, w64 w)
-{
-    const int8x16_t t = vreinterpretq_s8_u8(vld1q_u8(table));
-    return (w64){vqtbl1q_s8(t, vreinterpretq_u8_s8(w.a)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.b)),
-                 vqtbl1q_s8(t, vreinterpretq_u8_s8(w.c)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.d))};
-}
 FS_INLINE float32x4_t four_brain(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
@@ -256,16 +250,6 @@ FS_INLINE pairs pairs_load(const uint8_t *p)
     return (pairs){vmovl_s8(vget_low_s8(low)), vmovl_high_s8(low), vmovl_s8(vget_low_s8(high)),
                    vmovl_high_s8(high)};
 }
-/* of numbers within 16 bits */
-FS_INLINE int16x8_t four_joined(int32x4_t first, int32x4_t second)
-{
-    return vtrn1q_s16(vreinterpretq_s16_s32(first), vreinterpretq_s16_s32(second));
-}
-FS_INLINE pairs pairs_join(i16x first, i16x second)
-{
-    return (pairs){four_joined(first.a, second.a), four_joined(first.b, second.b),
-                   four_joined(first.c, second.c), four_joined(first.d, second.d)};
-}
 FS_INLINE int32x4_t four_of(int16x8_t a, const int second)
 {
     int32x4_t four = vreinterpretq_s32_s16(a);
@@ -320,3 +304,9 @@ FS_INLINE w8 q8_of(w64 w)
                 veorq_s8(w.d, offset)};
 }
 #define q8_load(p) q8_of(w_load(p))
+FS_INLINE w8 q8_table(const uint8_t *table, w64 w)
+{
+    const int8x16_t t = veorq_s8(vreinterpretq_s8_u8(vld1q_u8(table)), vdupq_n_s8(-128));
+    return (w8){vqtbl1q_s8(t, vreinterpretq_u8_s8(w.a)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.b)),
+                vqtbl1q_s8(t, vreinterpretq_u8_s8(w.c)), vqtbl1q_s8(t, vreinterpretq_u8_s8(w.d))};
+}

@@ -62,7 +62,6 @@ TARGET = {"f16": "F16", "q8": "Q8_0", "q4": "Q4_0"}
 # Types whose scales matmuls round to levels: how many of those the largest one's power of two is
 LEVELLED = dict.fromkeys(("Q8_0", "Q4_0", "IQ4_NL"), 127.5)
 LEVELLED |= {"Q4_1": 1024, "Q5_0": 1024, "Q5_1": 512, "MXFP4": 1024}
-MINIMA = 8192  # the same for minima
 # Types that meet rounded activations; what other types hold is taken as floats.
 ROUNDED = {*LEVELLED, "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
 
@@ -143,7 +142,7 @@ def load_matrix(tensor: Tensor, quant: Quant) -> Matrix:
 
 
 def levels(x: Array, power: float) -> Array:
-    """Scales or minima [rows, blocks] rounded to levels: of eight in a row to multiples of
+    """Scales [rows, blocks] rounded to levels: of eight in a row to multiples of
     2^e / power, the largest being 2^e to 2^(e + 1); see fs_levels_of in native/kernels.h."""
     n = x.shape[1]
     grouped = np.zeros((len(x), -(-n // 8), 8), np.float32)
@@ -170,7 +169,7 @@ def to_levels(values: Array, data: NDArray[np.uint8], block: str) -> Array:
         low = held["m"].astype(np.float32).reshape(shape)
     ratio = np.divide(levels(d, LEVELLED[block]), d, out=np.zeros_like(d), where=d != 0)
     steps = values.reshape(*d.shape, BLOCK) - low[..., None]
-    result = steps * ratio[..., None] + levels(low, MINIMA)[..., None]
+    result = steps * ratio[..., None] + low[..., None]
     return result.reshape(values.shape)
 
 

@@ -19,9 +19,8 @@ from tests.native.test_packing import any_blocks
 BLOCK, SUPER = 32, 8  # weights, and blocks whose sums are added up as whole numbers
 SUPERS = ("Q4_K", "Q5_K", "Q6_K")
 NUMBERS = ("Q4_1", "Q5_0", "Q5_1", *SUPERS)
-# levels in the power of two of the largest of eight scales, and in that of the largest minimum
+# levels in the power of two of the largest of eight scales
 LEVELS = {"Q4_1": 1024, "Q5_0": 1024, "Q5_1": 512, "IQ4_NL": 127.5, "MXFP4": 1024}
-MINIMA = 8192
 SIZES = [
     (1, 16, 32),
     (1, 130, 96),
@@ -79,9 +78,10 @@ def emulate_blocks(
         if low is None:
             acc = fma(total.astype(np.float64), (unit * scale).astype(np.float64), acc)
             continue
-        levels, worth = levels_of(low[:, eight], MINIMA)
-        sums = xq[:, i].reshape(len(x), SUPER, BLOCK).sum(-1)[:, : levels.shape[1]]
-        rest = (sums @ levels.T).astype(np.float32) * worth
+        rest = np.zeros_like(acc)
+        for j, m in enumerate(low[:, eight].T):
+            sums = xq[:, i, j * BLOCK : (j + 1) * BLOCK].sum(-1)
+            rest = fma(sums[:, None].astype(np.float64), m.astype(np.float64), rest)
         y = fma(total.astype(np.float64), unit.astype(np.float64), rest)
         acc = fma(y.astype(np.float64), scale.astype(np.float64), acc)
     return acc
