@@ -104,6 +104,22 @@ def test_a_model_takes_the_memory_of_its_file(kind: str) -> None:
     assert build(plan, checkpoint).nbytes < more * checkpoint.nbytes + 27 * 4096
 
 
+@pytest.mark.parametrize("kind", ["Q4_1", "Q5_1"])
+def test_what_other_types_left_is_not_seen(kind: str) -> None:
+    """Rows that are no whole 256, behind wider ones whose sums lie there in another form."""
+    config = replace(CONFIG, dim=96, hidden_dim=512, n_heads=2, n_kv_heads=2)
+    checkpoint = random_checkpoint(config, 5, kind)
+    tensors = dict(checkpoint.tensors)
+    for name, tensor in tensors.items():
+        if "ffn_down" in name:
+            tensors[name] = random_tensor(name, tensor.to_float32(), "Q5_0")
+    checkpoint = replace(checkpoint, tensors=tensors)
+    expected = logits(checkpoint, 1, "reference")
+    assert np.isfinite(expected).all()
+    for isa in instruction_sets():
+        assert logits(checkpoint, len(TOKENS), isa).tobytes() == expected.tobytes()
+
+
 PEER_PROGRAM = """
 import json, sys
 import numpy as np
