@@ -3,24 +3,40 @@
 
 #include "step.h"
 
-/* every head of x: [width] turned by its position */
-static void turn_row(const fs_run *run, int32_t turn, int32_t head_dim, int32_t width,
-                     int32_t position, float *x)
+/* a head x: [head_dim] of a row turned by its position (turn -1: not at all) -> y, which may be x */
+static void turn_head(const fs_model *m, int32_t turn, int32_t head_dim, int32_t position, const float *x,
+                      float *y)
 {
-    const fs_model *m = run->model;
-    const fs_turning *t = &m->turns[turn];
-    const float *table = t->table + (int64_t)position * t->rotary_dim * 2;
-    for (int32_t head = 0; head < width; head += head_dim)
-        m->kernels.rotate(x + head, table, t->rotary_dim, t->half);
+    int32_t turned = 0;
+    if (turn >= 0) {
+        const fs_turning *t = &m->turns[turn];
+        turned = t->rotary_dim;
+        m->kernels.rotate(x, t->table + (int64_t)position * turned * 2, turned, t->half, y);
+    }
+    if (x != y && turned < head_dim) memcpy(y + turned, x + turned, (size_t)(head_dim - turned) * sizeof *y);
 }
 
 void fs_rope(const fs_worker *w, const fs_op *op)
 {
+    const fs_model *m = w->run->model;
     int32_t row, end;
     fs_share(w, w->rows, &row, &end);
     for (; row < end; row++)
-        turn_row(w->run, op->rope_q, op->head_dim, op->x.width, w->run->model->rows[row].position,
-                 fs_row_of(w, op->x, row));
+        for (int32_t head = 0; head < op->x.width; head += op->head_dim) {
+            float *x = fs_row_of(w, op->x, row) + head;
+            turn_head(m, op->rope_q, op->head_dim, m->rows[row].position, x, x);
+        }
+}
+
+/* a head x: [head_dim] of a row's queries or keys, normalised and turned -> y, which may be x */
+static void ready_head(const fs_model *m, const fs_op *op, int32_t norm, int32_t turn, int32_t position,
+                       const float *x, float *y)
+{
+    if (norm >= 0) {
+        m->kernels.rmsnorm(x, m->vectors[norm], op->head_dim, op->eps, y);
+        x = y;
+    }
+    turn_head(m, turn, op->head_dim, position, x, y);
 }
 
 /* x: [head_dim] into numbers `step` apart, those of a kind with scales scale_step apart */
@@ -57,15 +73,10 @@ static char *keys_of(const fs_model *m, const fs_op *op, int32_t row, int32_t he
            ((int64_t)op->layer * l->n_kv_heads + head) * l->head_nbytes;
 }
 
-/* normalises and turns a row's k of a kv head */
-static float *ready_key(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
+/* into the first cache, while other things are done */
+static void fetch(const void *p, int64_t nbytes)
 {
-    const fs_model *m = w->run->model;
-    const int32_t dim = op->head_dim;
-    float *k = fs_row_of(w, op->y, row) + (int64_t)head * dim;
-    if (op->norm_k >= 0) m->kernels.rmsnorm(k, m->vectors[op->norm_k], dim, op->eps, k);
-    if (op->rope_k >= 0) turn_row(w->run, op->rope_k, dim, dim, m->rows[row].position, k);
-    return k;
+    for (int64_t i = 0; i < nbytes; i += 64) __builtin_prefetch((const char *)p + i);
 }
 
 static void append_value(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
@@ -85,26 +96,37 @@ static void append(const fs_worker *w, const fs_op *op, int32_t row, int32_t hea
     const fs_layout *l = &m->layout;
     const int64_t dim = l->head_dim, at = m->rows[row].position % FS_PAGE;
     const int64_t block = at / FS_LANES, lane = at % FS_LANES;
+    float *k = fs_row_of(w, op->y, row) + head * dim;
     char *keys = keys_of(m, op, row, head);
-    store_head(w, ready_key(w, op, row, head), keys + (block * dim * FS_LANES + lane) * number_nbytes(l),
+    ready_head(m, op, op->norm_k, op->rope_k, m->rows[row].position, k, k);
+    store_head(w, k, keys + (block * dim * FS_LANES + lane) * number_nbytes(l),
                FS_LANES, keys + FS_PAGE * dim + (block * l->groups * FS_LANES + lane) * 4, FS_LANES);
     append_value(w, op, row, head);
 }
 
-/* The same for FS_LANES rows that are a whole block of positions of a text: keys turn in registers. */
+/* The same for FS_LANES rows that are a whole block of positions of a text: keys turn in registers.
+ * Meanwhile what the next head needs is fetched. */
 static void append_block(const fs_worker *w, const fs_op *op, int32_t row, int32_t head)
 {
     const fs_model *m = w->run->model;
     const fs_layout *l = &m->layout;
+    const fs_attending *mine = &m->attending[w->index];
     const int32_t dim = l->head_dim;
-    const int64_t at = m->rows[row].position % FS_PAGE;
-    char *keys = keys_of(m, op, row, head) + at * dim * number_nbytes(l);
-    float *turned = l->kind == FS_KV_F32 ? (float *)keys : m->attending[w->index].page;
+    const int64_t at = m->rows[row].position % FS_PAGE, size = number_nbytes(l);
+    char *keys = keys_of(m, op, row, head) + at * dim * size;
+    const char *next = keys + l->head_nbytes;
+    float *turned = l->kind == FS_KV_F32 ? (float *)keys : mine->page;
     for (int32_t i = 0; i < FS_LANES; i++) {
-        ready_key(w, op, row + i, head);
+        const float *k = fs_row_of(w, op->y, row + i) + (int64_t)head * dim;
+        const float *v = fs_row_of(w, op->z, row + i) + (int64_t)head * dim;
+        fetch(k + dim, dim * 4);
+        fetch(v + dim, dim * 4);
+        fetch(next + i * dim * size, dim * size);
+        fetch(next + l->values + i * dim * size, dim * size);
+        ready_head(m, op, op->norm_k, op->rope_k, m->rows[row + i].position, k, mine->q + i * dim);
         append_value(w, op, row + i, head);
     }
-    m->kernels.turn(fs_row_of(w, op->y, row) + (int64_t)head * dim, fs_stride_of(w, op->y) * 4, dim, turned);
+    m->kernels.turn(mine->q, dim * 4LL, dim, turned);
     if (l->kind == FS_KV_F16) m->kernels.to_half(turned, dim * FS_LANES, (uint16_t *)keys);
 }
 
@@ -116,34 +138,37 @@ static int is_block(const fs_model *m, int32_t row, int32_t end)
            last->cache == first->cache && last->position == first->position + FS_LANES - 1;
 }
 
-/* normalises and turns heads [first, first + count) of a row's queries */
-static void ready_queries(const fs_worker *w, const fs_op *op, int32_t row, int32_t first, int32_t count)
+/* Queries [first, first + count) of a kv head; every row, from `row` on, has a group of them. */
+typedef struct {
+    int32_t row, kv, first, count;
+} fs_queries;
+
+/* where head of query i of them is in a row of x or of what becomes of it; its row -> *at */
+static float *head_of(const fs_worker *w, const fs_op *op, fs_slice slice, const fs_queries *q, int32_t i,
+                      int32_t *at)
 {
-    const fs_model *m = w->run->model;
-    const int32_t dim = op->head_dim;
-    float *q = fs_row_of(w, op->x, row) + (int64_t)first * dim;
-    if (op->norm_q >= 0)
-        for (int32_t i = 0; i < count; i++)
-            m->kernels.rmsnorm(q + (int64_t)i * dim, m->vectors[op->norm_q], dim, op->eps, q + (int64_t)i * dim);
-    if (op->rope_q >= 0) turn_row(w->run, op->rope_q, dim, count * dim, m->rows[row].position, q);
+    const int32_t group = op->x.width / op->y.width;
+    *at = q->row + (q->first + i) / group;
+    return fs_row_of(w, slice, *at) + (int64_t)(q->kv * group + (q->first + i) % group) * op->head_dim;
 }
 
-/* Queries [first, first + count) of a kv head; every row, from `row` on, has a group of them. */
-static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv, int32_t first,
-                   int32_t count)
+/* next: what this thread will attend to afterwards, or NULL */
+static void attend(const fs_worker *w, const fs_op *op, const fs_queries *queries, const fs_queries *next)
 {
     const fs_model *m = w->run->model;
     const fs_layout *l = &m->layout;
     const fs_attending *mine = &m->attending[w->index];
-    const int32_t dim = l->head_dim, group = op->x.width / op->y.width;
-    const size_t nbytes = (size_t)dim * sizeof(float);
+    const int32_t dim = l->head_dim, count = queries->count;
     for (int32_t i = 0; i < count; i++) {
-        const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
-        memcpy(mine->q + (int64_t)i * dim, fs_row_of(w, op->x, at) + (int64_t)head * dim, nbytes);
+        int32_t at, other;
+        const float *x = head_of(w, op, op->x, queries, i, &at);
+        ready_head(m, op, op->norm_q, op->rope_q, m->rows[at].position, x, mine->q + (int64_t)i * dim);
+        mine->to[i] = head_of(w, op, op->out, queries, i, &at);
+        mine->next[i] = next && i < next->count ? head_of(w, op, op->x, next, i, &other) : x;
         mine->length[i] = m->rows[at].position + 1;
         mine->begin[i] = op->window && mine->length[i] > op->window ? mine->length[i] - op->window : 0;
     }
-    const int64_t keys = ((int64_t)op->layer * l->n_kv_heads + kv) * l->head_nbytes;
+    const int64_t keys = ((int64_t)op->layer * l->n_kv_heads + queries->kv) * l->head_nbytes;
     fs_attend a = {.kind = l->kind,
                    .queries = count,
                    .head_dim = dim,
@@ -151,21 +176,19 @@ static void attend(const fs_worker *w, const fs_op *op, int32_t row, int32_t kv,
                    .q = mine->q,
                    .begin = mine->begin,
                    .length = mine->length,
-                   .pages = (const char *const *)m->rows[row].cache->pages,
+                   .pages = (const char *const *)m->rows[queries->row].cache->pages,
                    .keys = keys,
                    .values = keys + l->values,
                    .scores = mine->scores,
                    .score_stride = fs_score_stride(mine->length[count - 1]),
                    .page = mine->page,
+                   .most = mine->most,
                    .out = mine->out,
+                   .to = mine->to,
+                   .next = mine->next,
                    .scale = op->scale,
                    .softcap = op->softcap};
     m->kernels.attend(&a);
-    for (int32_t i = 0; i < count; i++) {
-        const int32_t at = row + (first + i) / group, head = kv * group + (first + i) % group;
-        memcpy(fs_row_of(w, op->out, at) + (int64_t)head * dim, mine->out + (int64_t)i * l->value_width,
-               nbytes);
-    }
 }
 
 /* How many queries go through attend() at once, where the last of them sees `length` positions and
@@ -191,45 +214,67 @@ static void attend_apart(const fs_worker *w, const fs_op *op)
         const int32_t row = i / kv_heads, kv = i % kv_heads;
         const int32_t position = w->run->model->rows[row].position;
         append(w, op, row, kv);
-        ready_queries(w, op, row, kv * group, group);
         const int32_t once = queries_at_once(w, position + 1, group, w->count);
         for (int32_t first = 0; first < group; first += once)
-            attend(w, op, row, kv, first, group - first < once ? group - first : once);
+            attend(w, op, &(fs_queries){row, kv, first, group - first < once ? group - first : once}, NULL);
     }
 }
 
-void fs_attention(const fs_worker *w, const fs_op *op)
+/* Tasks: for each run of rows and each kv head, whose pages stay near, blocks of queries, the longest
+ * first. Number `task` -> *found; returns how many there are, or one more than `task`. */
+static int32_t find_task(const fs_worker *w, const fs_op *op, int32_t task, fs_queries *found)
 {
     const fs_model *m = w->run->model;
-    const int32_t dim = op->head_dim, kv_heads = op->y.width / dim;
-    const int32_t group = op->x.width / op->y.width, units = w->rows * kv_heads;
-    int32_t i, end;
-    if (w->run->apart && (units % w->count == 0 || units >= 2 * w->count)) {
-        attend_apart(w, op);
-        return;
-    }
-    fs_share(w, w->rows, &i, &end);
-    for (int32_t row = i; row < end; row++) ready_queries(w, op, row, 0, kv_heads * group);
-    while (i < end) {
-        const int block = is_block(m, i, end);
-        for (int32_t head = 0; head < kv_heads; head++) (block ? append_block : append)(w, op, i, head);
-        i += block ? FS_LANES : 1;
-    }
-    if (fs_meet(w)) return;
-    /* Tasks: for each run of rows, blocks of queries, the longest first, and each kv head of them. */
-    int32_t task = fs_next_task(w), before = 0;
+    const int32_t kv_heads = op->y.width / op->head_dim, group = op->x.width / op->y.width;
+    int32_t before = 0;
     for (int32_t r = 0; r < w->run->n_runs; r++) {
         const fs_run_of_rows *rows = &m->runs[r];
         const int32_t queries = rows->count * group;
         const int32_t length = m->rows[rows->first + rows->count - 1].position + 1;
         const int32_t once = queries_at_once(w, length, queries, kv_heads);
-        const int32_t blocks = (queries + once - 1) / once, tasks = blocks * kv_heads;
-        while (task < before + tasks && !fs_aborted(w)) {
-            const int32_t first = (blocks - 1 - (task - before) / kv_heads) * once;
-            attend(w, op, rows->first, (task - before) % kv_heads, first,
-                   queries - first < once ? queries - first : once);
-            task = fs_next_task(w);
+        const int32_t blocks = (queries + once - 1) / once;
+        if (task < before + blocks * kv_heads) {
+            const int32_t first = (blocks - 1 - (task - before) % blocks) * once;
+            *found = (fs_queries){rows->first, (task - before) / blocks, first,
+                                  queries - first < once ? queries - first : once};
+            return task + 1;
         }
-        before += tasks;
+        before += blocks * kv_heads;
+    }
+    return before;
+}
+
+void fs_attention(const fs_worker *w, const fs_op *op)
+{
+    const fs_model *m = w->run->model;
+    const int32_t kv_heads = op->y.width / op->head_dim, units = w->rows * kv_heads;
+    int32_t i, end;
+    if (w->run->apart && (units % w->count == 0 || units >= 2 * w->count)) {
+        attend_apart(w, op);
+        return;
+    }
+    /* Shared by heads where that is fair, as the tasks below: who appends to a page is likely to read it. */
+    int32_t head = 0, heads = kv_heads;
+    if (kv_heads % w->count == 0) {
+        fs_share(w, kv_heads, &head, &heads);
+        i = 0, end = w->rows;
+    } else {
+        fs_share(w, w->rows, &i, &end);
+    }
+    while (i < end) {
+        const int block = is_block(m, i, end);
+        for (int32_t h = head; h < heads; h++) (block ? append_block : append)(w, op, i, h);
+        i += block ? FS_LANES : 1;
+    }
+    if (fs_meet(w)) return;
+    const int32_t tasks = find_task(w, op, INT32_MAX, NULL);
+    for (fs_pieces p; fs_take(w, tasks, 1, &p);) {
+        fs_queries queries, next;
+        find_task(w, op, p.begin, &next);
+        for (; p.begin < p.end && !fs_aborted(w); p.begin++) {
+            queries = next;
+            if (p.begin + 1 < p.end) find_task(w, op, p.begin + 1, &next);
+            attend(w, op, &queries, &next);
+        }
     }
 }

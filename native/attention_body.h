@@ -92,38 +92,61 @@ FS_INLINE v16 v_within(v16 a, v16 b, int32_t t, int32_t begin, int32_t length)
     return length - t < FS_LANES ? v_keep_n(a, b, length - t) : a;
 }
 
-/* scores [begin, length) -> e^(score - max), in place, those of begin's page before it -> 0; returns
- * 1 / their sum. softcap 0: none. */
-FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, float softcap)
+/* Of a page's scores that a query sees the largest, lane by lane and beside those before it, into
+ * a->most; before that the soft cap. */
+FS_INLINE void fs_note_most(const fs_attend *a, int32_t query, int64_t start)
 {
-    const v16 low = v_set(-3.4e38f), zero = v_set(0.0f);
-    const int32_t first = begin / FS_LANES * FS_LANES, end = length / FS_LANES * FS_LANES;
-    const int32_t inner = begin > first ? first + FS_LANES : first; /* where a vector is seen as a whole */
-    v16 most = low, other = low, sum = zero;
-    for (int32_t t = begin / FS_PAGE * FS_PAGE; t < first; t += FS_LANES) v_store(scores + t, zero);
-    if (softcap != 0.0f)
-        for (int32_t t = first; t < length; t += FS_LANES)
-            v_store(scores + t, v_softcap(v_load(scores + t), v_set(softcap)));
-#define FS_PARTLY(t, none) v_within(v_load(scores + (t)), none, t, begin, length)
-    if (first < inner) most = FS_PARTLY(first, low);
-    int32_t t = inner;
-    for (; t + 2 * FS_LANES <= end; t += 2 * FS_LANES) {
-        most = v_max(most, v_load(scores + t));
-        other = v_max(other, v_load(scores + t + FS_LANES));
+    float *scores = a->scores + query * a->score_stride + start;
+    const int32_t begin = (int32_t)(a->begin[query] - start), length = (int32_t)(a->length[query] - start);
+    const v16 low = v_set(-3.4e38f);
+    v16 most = v_load(a->most + query * FS_LANES);
+    if (begin <= 0 && length >= FS_PAGE && a->softcap == 0.0f) {
+        v16 other = v_max(v_load(scores + 2 * FS_LANES), v_load(scores + 3 * FS_LANES));
+        most = v_max(v_max(most, v_load(scores)), v_max(v_load(scores + FS_LANES), other));
+    } else {
+        for (int32_t t = 0; t < FS_PAGE && t < length; t += FS_LANES) {
+            v16 s = v_load(scores + t);
+            if (a->softcap != 0.0f) s = v_softcap(s, v_set(a->softcap));
+            v_store(scores + t, s);
+            if (t + FS_LANES > begin) most = v_max(most, v_within(s, low, t, begin, length));
+        }
     }
-    for (; t < length; t += FS_LANES) most = v_max(most, FS_PARTLY(t, low));
-#undef FS_PARTLY
-    most = v_set(v_hmax(v_max(most, other)));
-    for (t = first; t < length; t += FS_LANES) {
-        v16 e = v_exp(v_sub(v_load(scores + t), most));
-        if (t < inner || t >= end) e = v_within(e, zero, t, begin, length);
-        v_store(scores + t, e);
-        sum = v_add(sum, e);
+    v_store(a->most + query * FS_LANES, most);
+}
+
+/* scores [begin, length) -> e^(score - most), in place, others of their pages before them -> 0;
+ * returns 1 / their sum. */
+FS_INLINE float fs_softmax_within(float *scores, int32_t begin, int32_t length, v16 most)
+{
+    const v16 low = v_set(-87.0f), zero = v_set(0.0f);
+    v16 sum = zero;
+    for (int32_t page = begin / FS_PAGE * FS_PAGE; page < length; page += FS_PAGE) {
+        if (page >= begin && page + FS_PAGE <= length) {
+            FS_UNROLL for (int t = 0; t < FS_PAGE; t += FS_LANES)
+            {
+                v16 e = v_exp_within(v_max(v_sub(v_load(scores + page + t), most), low));
+                v_store(scores + page + t, e);
+                sum = v_add(sum, e);
+            }
+            continue;
+        }
+        for (int32_t t = page; t < page + FS_PAGE && t < length; t += FS_LANES) {
+            v16 e = v_exp_within(v_max(v_sub(v_load(scores + t), most), low));
+            e = t + FS_LANES <= begin ? zero : v_within(e, zero, t, begin, length);
+            v_store(scores + t, e);
+            sum = v_add(sum, e);
+        }
     }
     return 1.0f / v_sum(sum);
 }
 
-static float fs_softmax(float *x, int32_t width) { return fs_softmax_within(x, 0, width, 0.0f); }
+static float fs_softmax(float *x, int32_t width)
+{
+    v16 most = v_set(-3.4e38f);
+    for (int32_t t = 0; t < width; t += FS_LANES)
+        most = v_max(most, v_within(v_load(x + t), most, t, 0, width));
+    return fs_softmax_within(x, 0, width, v_set(v_hmax(most)));
+}
 
 /* adds a page's values to C vectors of elements of N queries */
 FS_INLINE void fs_value_tile(const int KIND, const int FROM, const int N, const int C, const fs_attend *a,
@@ -233,6 +256,7 @@ FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a
     float inverse[FS_QUERIES];
     const int64_t begin = a->begin[0] / FS_PAGE * FS_PAGE;
     int32_t i = 0; /* queries [i, end) see something of the page */
+    for (int32_t n = 0; n < a->queries; n++) v_store(a->most + n * FS_LANES, v_set(-3.4e38f));
     for (int64_t start = begin; start < last; start += FS_PAGE) {
         const char *keys = a->pages[start / FS_PAGE] + a->keys;
         const char *ahead = start + FS_PAGE < last ? a->pages[start / FS_PAGE + 1] + a->keys
@@ -244,12 +268,17 @@ FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a
         } else {
             FS_QUERY_TILES(fs_score_page, FS_KV_F32, KIND, (const char *)a->page)
         }
+        for (i = first; i < end; i++) fs_note_most(a, i, start);
         for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }
     for (i = 0; i < a->queries; i++) {
         inverse[i] = fs_softmax_within(a->scores + i * a->score_stride, a->begin[i], a->length[i],
-                                       a->softcap);
-        for (int64_t e = 0; e < width; e += FS_LANES) v_store(a->out + i * width + e, v_set(0.0f));
+                                       v_set(v_hmax(v_load(a->most + i * FS_LANES))));
+        for (int64_t e = 0; e < width; e += FS_LANES) {
+            v_store(a->out + i * width + e, v_set(0.0f));
+            v_prefetch(a->to[i] + e);
+            v_prefetch_second(a->next[i] + e);
+        }
     }
     i = 0;
     for (int64_t start = begin; start < last; start += FS_PAGE) {
@@ -265,9 +294,10 @@ FS_INLINE void fs_attend_kind(const int KIND, const int BARE, const fs_attend *a
         for (i = first; i < end && a->length[i] <= start + FS_PAGE;) i++;
     }
     for (i = 0; i < a->queries; i++)
-        for (int64_t e = 0; e < width; e += FS_LANES) {
-            float *out = a->out + i * width + e;
-            v_store(out, v_mul(v_load(out), v_set(inverse[i])));
+        for (int32_t e = 0; e < a->head_dim; e += FS_LANES) {
+            v16 out = v_mul(v_load(a->out + i * width + e), v_set(inverse[i]));
+            if (a->head_dim - e >= FS_LANES) v_store(a->to[i] + e, out);
+            else v_store_n(a->to[i] + e, out, a->head_dim - e);
         }
 }
 

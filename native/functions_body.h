@@ -1,9 +1,8 @@
 /* The part of kernels_body.h that is functions of a number, and norms: over the virtual vector. */
 
-/* e^x within 2 ulp; x is clamped to [-87, 88]. Cody and Waite's reduction, degree 6 by Horner. */
-FS_INLINE v16 v_exp(v16 x)
+/* e^x within 2 ulp for x in [-87, 88]. Cody and Waite's reduction, degree 6 by Horner. */
+FS_INLINE v16 v_exp_within(v16 x)
 {
-    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
     const v16 magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     v16 t = v_fma(x, v_set(1.44269504f), magic);
     v16 n = v_sub(t, magic);
@@ -18,6 +17,9 @@ FS_INLINE v16 v_exp(v16 x)
     p = v_fma(p, r, v_set(1.0f));
     return v_scale2(p, t);
 }
+
+/* the same of x clamped to that */
+FS_INLINE v16 v_exp(v16 x) { return v_exp_within(v_min(v_max(x, v_set(-87.0f)), v_set(88.0f))); }
 
 static void fs_rmsnorm(const float *x, const float *w, int32_t width, float eps, float *y)
 {
@@ -153,7 +155,7 @@ FS_INLINE void fs_rotate_n(float *y, v16 x, v16 with, const float *cosines, cons
     else v_store_n(y, z, n);
 }
 
-static void fs_rotate(float *x, const float *turns, int32_t width, int32_t half)
+static void fs_rotate(const float *x, const float *turns, int32_t width, int32_t half, float *y)
 {
     const float *sines = turns + width;
     const int32_t pairs = width / 2;
@@ -161,11 +163,11 @@ static void fs_rotate(float *x, const float *turns, int32_t width, int32_t half)
         const int32_t rest = (half ? pairs : width) - i, n = rest < FS_LANES ? rest : FS_LANES;
         v16 a = n == FS_LANES ? v_load(x + i) : v_load_n(x + i, n);
         if (!half) {
-            fs_rotate_n(x + i, a, v_swap(a), turns + i, sines + i, n);
+            fs_rotate_n(y + i, a, v_swap(a), turns + i, sines + i, n);
             continue;
         }
         v16 b = n == FS_LANES ? v_load(x + pairs + i) : v_load_n(x + pairs + i, n);
-        fs_rotate_n(x + i, a, b, turns + i, sines + i, n);
-        fs_rotate_n(x + pairs + i, b, a, turns + pairs + i, sines + pairs + i, n);
+        fs_rotate_n(y + i, a, b, turns + i, sines + i, n);
+        fs_rotate_n(y + pairs + i, b, a, turns + pairs + i, sines + pairs + i, n);
     }
 }

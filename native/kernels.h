@@ -116,7 +116,10 @@ typedef struct fs_attend {
     float *scores; /* scratch [queries][score_stride], for whole pages */
     int64_t score_stride;
     float *page; /* scratch [FS_PAGE][value_width] */
-    float *out;  /* [queries][value_width] */
+    float *most; /* scratch [queries][16] */
+    float *out;  /* scratch [queries][value_width] */
+    float *const *to; /* [queries]: where results go, [head_dim] each */
+    const float *const *next; /* [queries]: what is read afterwards, as much of it */
     float scale, softcap; /* softcap 0: none */
 } fs_attend;
 
@@ -150,8 +153,9 @@ typedef struct fs_kernels {
     int32_t sumless;
     /* Rope: x: [width], in pairs (i, i + width / 2) where `half`, else (2i, 2i + 1), the first times the
      * cosine minus the second times the sine, the second times the cosine plus the first times the sine;
-     * turns: [width] cosines for each number of x, then [width] sines, those for firsts negative. */
-    void (*rotate)(float *x, const float *turns, int32_t width, int32_t half);
+     * turns: [width] cosines for each number of x, then [width] sines, those for firsts negative;
+     * -> y: [width], which may be x. */
+    void (*rotate)(const float *x, const float *turns, int32_t width, int32_t half, float *y);
     /* scores, softmax and weighted values of up to FS_QUERIES queries */
     void (*attend)(const fs_attend *a);
     /* x: [count] -> y: [count] as 16-bit patterns, to nearest even, at most 65504 in size */

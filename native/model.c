@@ -60,6 +60,9 @@ static void take_scratch(fs_arena *arena, fs_model *m, const fs_shape *shape)
         a->q = take(arena, FS_QUERIES * width * 4);
         a->out = take(arena, FS_QUERIES * width * 4);
         a->page = take(arena, FS_PAGE * width * 4);
+        a->most = take(arena, FS_QUERIES * FS_LANES * 4);
+        a->to = take(arena, FS_QUERIES * (int64_t)sizeof *a->to);
+        a->next = take(arena, FS_QUERIES * (int64_t)sizeof *a->next);
         a->begin = take(arena, FS_QUERIES * 4);
         a->length = take(arena, FS_QUERIES * 4);
     }

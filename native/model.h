@@ -54,7 +54,9 @@ typedef struct {
 
 /* What attention works with, each thread for itself. */
 typedef struct {
-    float *q, *out, *page, *scores;
+    float *q, *out, *page, *most, *scores;
+    float **to;
+    const float **next;
     int32_t *begin, *length;
 } fs_attending;
 
