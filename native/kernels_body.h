@@ -25,10 +25,14 @@ FS_INLINE void fs_round(const int GROUP, const int SUMS, const float *x, int32_t
 {
     for (int32_t group = 0; group < width; group += GROUP, scale++) {
         const int32_t end = width - group < GROUP ? width : group + GROUP;
-        v16 most = v_set(0.0f);
-        for (int32_t i = group; i < end; i += FS_LANES)
-            most = v_max(v_abs(end - i >= FS_LANES ? v_load(x + i) : v_load_n(x + i, end - i)), most);
-        const float amax = v_hmax(most);
+        v16 most[4] = {v_set(0.0f), v_set(0.0f), v_set(0.0f), v_set(0.0f)}; /* not one after the other */
+        int32_t at = group;
+        for (; end - at >= 4 * FS_LANES; at += 4 * FS_LANES)
+            FS_UNROLL for (int i = 0; i < 4; i++)
+                most[i] = v_max(v_abs(v_load(x + at + i * FS_LANES)), most[i]);
+        for (; at < end; at += FS_LANES)
+            most[0] = v_max(v_abs(end - at >= FS_LANES ? v_load(x + at) : v_load_n(x + at, end - at)), most[0]);
+        const float amax = v_hmax(v_max(v_max(most[0], most[1]), v_max(most[2], most[3])));
         /* below 1e-30 the inverse could overflow: such a block counts as zero */
         const v16 inverse = v_set(amax > 1e-30f ? 127.0f / amax : 0.0f);
         *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
