@@ -107,10 +107,13 @@ FS_INLINE fs_prefetching fs_plan_ahead(const int P, const fs_matrix *w, const fs
 
 /* Q8 and Q4, one row: no panels are small, since their scales, which are needed first of all but lie
  * last, are fetched apart: while a tile is computed those of the next one, which are so many bytes
- * behind the beginning of the panels. Of the last tile its own. */
+ * behind the beginning of the panels. Its own, which costs nothing, of the last tile and where panels are
+ * so large that one more stream for each is worse than waiting at their beginnings. */
 FS_INLINE int64_t fs_next_scales(const int P, const fs_matrix *w, const fs_acts *x, int32_t panel, int64_t scales)
 {
-    return x->ahead && panel + P >= x->ahead_end ? scales : scales + P * w->panel_bytes;
+    enum { LARGE = 131072 };
+    const int64_t size = P * w->panel_bytes;
+    return size >= LARGE || (x->ahead && panel + P >= x->ahead_end) ? scales : scales + size;
 }
 
 /* ---- matmul: a tile is P panels x R rows, both constants after inlining ---- */
