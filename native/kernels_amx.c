@@ -24,6 +24,7 @@
 #define FS_ALWAYS static inline __attribute__((always_inline))
 
 enum { ROWS = 16, FEWEST = 14, FEWEST_K = 11 }; /* fewer rows are faster without tiles */
+enum { FEW = 2 };                /* tiles of rows, with which reading weights takes as long as products */
 enum { MOST = 128 };             /* rows for which a panel's weights are taken apart once */
 enum { STEP = 64, STEPS = FS_SUPER * FS_BLOCK / STEP }; /* columns of a tile */
 
@@ -58,7 +59,8 @@ typedef struct {
 
 /* Weights of n blocks times their levels, a block is [8 groups][16 rows][4 columns]. Bytes of even and
  * of odd columns are multiplied by a level as the unsigned operand. */
-static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
+static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024],
+                      const char *next)
 {
     const __m512i offset = _mm512_set1_epi8(-128);
     const __m512i swapped = _mm512_set4_epi32(0x0e0f0c0d, 0x0a0b0809, 0x06070405, 0x02030001);
@@ -68,6 +70,7 @@ static void unpack_q8(const uint8_t *w, const __m512i *levels, int64_t n, uint8_
         const __m512i upper = _mm512_slli_epi16(levels[b], 8);
         _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
             __m512i a = _mm512_xor_si512(_mm512_loadu_si512(w + g * 64), offset);
+            if (next && g % 2 == 0) _mm_prefetch(next + b * 256 + g * 32, _MM_HINT_T1);
             __m512i x = _mm512_maddubs_epi16(levels[b], a), y = _mm512_maddubs_epi16(upper, a);
             _mm512_store_si512(high + g * 64, _mm512_mask_shuffle_epi8(y, ~odd, x, swapped));
             _mm512_store_si512(low + g * 64, _mm512_mask_shuffle_epi8(x, odd, y, swapped));
@@ -98,7 +101,8 @@ static void unpack_signed_q8(const uint8_t *w, const __m512i *levels, int64_t n,
 /* A level's size is 16 * up + down, both up to 15, so their products with -8..8 fit into a byte: two
  * bytes are multiplied at once as one number of 16 bits. Where the level is negative its sign goes to
  * the weight: u - 8 becomes 8 - u = (15 - u) - 7, and 15 - u is u with its bits turned over. */
-static void unpack_q4(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024])
+static void unpack_q4(const uint8_t *w, const __m512i *levels, int64_t n, uint8_t planes[][2][1024],
+                      const char *next)
 {
     const __m512i mask = _mm512_set1_epi8(15);
     for (int64_t b = 0; b < n; b++, w += 256) {
@@ -111,6 +115,7 @@ static void unpack_q4(const uint8_t *w, const __m512i *levels, int64_t n, uint8_
         _Pragma("GCC unroll 8") for (int g = 0; g < 8; g++) {
             __m512i a = _mm512_loadu_si512(w + g % 4 * 64);
             if (g >= 4) a = _mm512_srli_epi16(a, 4);
+            if (next && g % 4 == 0) _mm_prefetch(next + b * 128 + g * 16, _MM_HINT_T1);
             const __m512i u = _mm512_ternarylogic_epi64(a, mask, turned, 0x6a); /* a & mask ^ turned */
             _mm512_store_si512(high + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, up), less_up));
             _mm512_store_si512(low + g * 64, _mm512_sub_epi8(_mm512_mullo_epi16(u, down), less_down));
@@ -337,7 +342,14 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
             const int64_t n = w->blocks - first < FS_SUPER ? w->blocks - first : FS_SUPER;
             const int32_t super = first / FS_SUPER;
             const uint8_t *numbers = w->data + panel * w->panel_bytes + first * size;
+            /* What comes next: with few rows half of it is fetched while weights are taken apart, the
+             * rest beside the products. */
+            const char *next = (const char *)(first + FS_SUPER < w->blocks
+                                                  ? numbers + FS_SUPER * size
+                                                  : numbers - first * size + 2 * w->panel_bytes);
+            const int early = (KIND == FS_Q8 || KIND == FS_Q4) && tiles <= FEW;
             for (int p = 0; p < 2; p++) {
+                const char *ahead = early ? next + p * w->panel_bytes : NULL;
                 __m512i levels[FS_SUPER];
                 const uint8_t *from = numbers + (both ? p : 0) * w->panel_bytes;
                 const uint8_t *scales = from + (w->blocks - first) * size;
@@ -351,11 +363,11 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                 if (KIND != FS_Q8 && KIND != FS_Q4)
                     unpack_levels(KIND, from, levels, n, work->planes[p]);
                 else if (KIND == FS_Q4)
-                    unpack_q4(from, levels, n, work->planes[p]);
+                    unpack_q4(from, levels, n, work->planes[p], ahead);
                 else if (any_negative(levels, n))
                     unpack_signed_q8(from, levels, n, work->planes[p]);
                 else
-                    unpack_q8(from, levels, n, work->planes[p]);
+                    unpack_q8(from, levels, n, work->planes[p], ahead);
                 if (fs_has_minima(KIND))
                     find_minima(scales + 32, fs_scale_bytes(KIND), n, work->minima[unit][p]);
                 if (n % 2) {
@@ -363,12 +375,9 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                     memset(work->planes[p][n / 2][1] + 512, 0, 512);
                 }
             }
-            /* what comes next */
             const int steps = (int)((n + 1) / 2);
-            const char *next = (const char *)(first + FS_SUPER < w->blocks
-                                                  ? numbers + FS_SUPER * size
-                                                  : numbers - first * size + 2 * w->panel_bytes);
-            const int lines = (int)(FS_SUPER * size / 64 + tiles * steps - 1) / (tiles * steps);
+            const int64_t done_early = early ? FS_SUPER * size / 2 : 0;
+            const int lines = (int)((FS_SUPER * size - done_early) / 64 + tiles * steps - 1) / (tiles * steps);
             fetch_scales(KIND, w, next, first + FS_SUPER < w->blocks ? first + FS_SUPER : 0);
             __asm__ volatile("" : : : "memory"); /* what tiles load is not known to the compiler */
             for (int32_t t = 0; t < tiles; t++, done++) {
@@ -380,7 +389,7 @@ FS_ALWAYS void matmul_tiles(const int KIND, const fs_matrix *w, const fs_acts *x
                 const float *results = !last->last ? NULL
                                                    : out->data + last->row * out->stride +
                                                          (int64_t)last->panel * FS_LANES;
-                const char *ahead = next + t * steps * lines * 64;
+                const char *ahead = next + done_early + t * steps * lines * 64;
                 const fs_adding a = adding(KIND, w, x, out, work, before, parity);
 #define RUN(BEFORE) \
     run_item(KIND, BEFORE, x, work, q, steps, a, done > 0, parity, ahead, w->panel_bytes, lines, results)
