@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from fireside.engine.executors.native_library import ISA_VARIABLE
 from fireside.engine.model import weights_nbytes
 
 SHARE_OF_MEMORY = 0.5  # of what is free, that models of cases taking turns may take together
+REST_S = 0.05  # between turns: threads of OpenMP may wait busily for some 10 ms after their work
 PEER_LIMIT_S = 300.0  # for an answer of a peer, unless told otherwise
 LONGEST_ERROR = 120  # characters of what a peer said last
 Profile = dict[str, dict[str, float]]  # "decode", "prefill 128" -> operation -> seconds
@@ -329,6 +331,7 @@ def run(
             for number in range(repeat + 1):
                 for runner in runners:
                     tell(f"round {number} of {repeat}: {runner.case}")
+                    time.sleep(REST_S)
                     runner.measure()
             for runner in runners if profile else ():
                 tell(f"profile: {runner.case}")
